@@ -1,0 +1,103 @@
+# Copyright: Duplex contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""How a settled standby follows the active node: only after both lineages and system identifiers match."""
+
+from __future__ import annotations
+
+import dataclasses
+import grp
+import typing as t
+
+from . import lineage, observe
+from .errors import DatabaseError
+from .files import write_atomically
+from .model import Role, format_lsn
+
+if t.TYPE_CHECKING:
+    from .observe import Own, PeerFacts
+    from .ports import Ports
+
+PKI = "/etc/duplex/pki"
+ALARM = "diverged"
+
+
+@dataclasses.dataclass
+class Following:
+    """The peer's boot that this node last found worth following; empty before."""
+
+    peer_boot: str = ""
+
+
+def upstream_settings(ports: Ports) -> str:
+    """The text of upstream.conf: the peer's unique address, mutual TLS, this node's own slot."""
+    config = ports.config
+    conninfo = {
+        "host": config.peer.unique_hostname,
+        "hostaddr": config.peer.unique_address,
+        "port": config.database.port,
+        "user": "duplex_replication",
+        "sslmode": "verify-full",
+        "sslrootcert": f"{PKI}/ca.crt",
+        "sslcert": f"{PKI}/node.crt",
+        "sslkey": f"{PKI}/node.key",
+        "application_name": f"duplex_{config.node.number}",
+        "connect_timeout": 5,
+    }
+    joined = " ".join(f"{key}={value}" for key, value in conninfo.items())
+    return f"primary_conninfo = '{joined}'\nprimary_slot_name = 'duplex_{config.node.number}'\n"
+
+
+def step(ports: Ports, following: Following) -> None:
+    """Once a second on a settled standby: start, keep up or end following."""
+    peer, _ = observe.peer(ports)
+    if peer is None:
+        return
+    if ports.state.upstream.exists() and following.peer_boot and peer.boot_id != following.peer_boot:
+        # Its data may be another one since it rebooted: compare again before any more WAL is taken from it.
+        leave(ports, "the active node was rebooted")
+        following.peer_boot = ""
+    if peer.role is not Role.ACTIVE:
+        return
+    mine = observe.own(ports)
+    if mine.snapshot is None or not mine.snapshot.in_recovery:
+        return
+    if ports.state.upstream.exists() and following.peer_boot:
+        if mine.snapshot.receiver is not None:
+            ports.postgres.drop_slot(f"duplex_{ports.config.peer.number}")
+        return
+    _begin(ports, following, mine, peer)
+
+
+def _begin(ports: Ports, following: Following, mine: Own, peer: PeerFacts) -> None:
+    if mine.replaying or mine.data is None or peer.data is None:
+        return
+    forbidden = lineage.may_follow(mine.data, peer.data)
+    if forbidden is not None:
+        leave(ports, forbidden.reason)
+        ports.state.remember_alarm(
+            ALARM,
+            f"not following {ports.config.peer.inventory_hostname}: {forbidden.relation.value}: {forbidden.reason}; "
+            f"to take its data instead (what is here is moved aside, not deleted) run on "
+            f"{ports.config.node.inventory_hostname}: duplexctl join --rebuild",
+        )
+        return
+    ports.state.remember_alarm(ALARM, "")
+    group = grp.getgrnam(ports.config.database.owner).gr_gid
+    ports.journal.append("following", lineage=peer.data.lineage[-1].uuid, at_lsn=format_lsn(mine.data.end))
+    write_atomically(ports.state.upstream, upstream_settings(ports), mode=0o640, group=group)
+    ports.postgres.reload()
+    following.peer_boot = peer.boot_id
+    ports.say(f"following {ports.config.peer.inventory_hostname} from {format_lsn(mine.data.end)}")
+
+
+def leave(ports: Ports, why: str) -> None:
+    """End following: PostgreSQL becomes a standby without upstream."""
+    if not ports.state.upstream.exists():
+        return
+    ports.state.upstream.unlink(missing_ok=True)
+    ports.say(f"no longer following {ports.config.peer.inventory_hostname}: {why}")
+    try:
+        ports.postgres.reload()
+    except DatabaseError as exc:
+        ports.say(str(exc))

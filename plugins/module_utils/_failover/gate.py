@@ -1,0 +1,98 @@
+# Copyright: Duplex contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The gate: no start of PostgreSQL makes a second writable database (design, section 5).
+
+Called by duplex-gate.service at boot and by the hooks in the unit of the cluster.
+"""
+
+from __future__ import annotations
+
+import typing as t
+
+from . import observe, takeover
+from .errors import DatabaseError
+from .model import Role, Verdict
+from .probe import verdict
+
+if t.TYPE_CHECKING:
+    from .ports import Ports
+
+WRITABLE_WITHIN = 20.0
+"""Seconds after its start within which the active node's server must be writable to get its address back."""
+
+
+def boot(ports: Ports) -> None:
+    """Early in a boot, before any PostgreSQL: the next start is a standby's, the shared address is absent."""
+    if not ports.state.begin_boot():
+        return
+    if ports.state.joined() is not None and ports.postgres.write_standby_signal():
+        ports.say("wrote standby.signal: PostgreSQL starts as a standby without upstream")
+    if ports.remove_shared_address():
+        ports.say("removed the shared address: it is never there at boot")
+
+
+def before_start(ports: Ports) -> None:
+    """ExecStartPre: within one boot the active node's server comes back as primary, if nobody else has taken over."""
+    if ports.state.joined() is None:
+        return
+    settled = ports.state.settled()
+    if settled is None or settled.role is not Role.ACTIVE:
+        ports.postgres.write_standby_signal()
+        return
+    refusal = _somebody_else(ports)
+    if refusal:
+        ports.say(f"PostgreSQL starts as a standby: {refusal}")
+        ports.postgres.write_standby_signal()
+        ports.state.unsettle()
+        ports.restart_unit(takeover.STARTUP_UNIT)
+        return
+    ports.say("PostgreSQL restarts as primary: this node is active and nobody else holds the shared address")
+    ports.postgres.remove_standby_signal()
+
+
+def after_start(ports: Ports) -> None:
+    """ExecStartPost: the active node gets its address back once its server is writable."""
+    settled = ports.state.settled()
+    if ports.state.joined() is None or settled is None or settled.role is not Role.ACTIVE:
+        return
+    if ports.shared_address_here():
+        return
+    if not _writable(ports):
+        ports.say("PostgreSQL is not writable: the shared address stays off this node")
+        return
+    ports.add_shared_address()
+    ports.announce()
+    ports.journal.append("restarted", reason="PostgreSQL restarted in the same boot, as primary of the same epoch")
+    ports.start_unit(takeover.ACTIVE_TARGET)
+
+
+def after_stop(ports: Ports) -> None:
+    """ExecStopPost: without a postmaster there is a standby.signal and no shared address."""
+    if ports.state.joined() is None:
+        return
+    if ports.remove_shared_address():
+        ports.say("PostgreSQL has stopped: removed the shared address")
+    if not ports.postgres.postmaster_runs():
+        ports.postgres.write_standby_signal()
+
+
+def _somebody_else(ports: Ports) -> str:
+    """Who speaks against this node still being the active one; empty when nobody does."""
+    result = verdict(ports.probe())
+    if result is not Verdict.FREE:
+        return f"the shared address is {result.value}"
+    peer, _ = observe.peer(ports)
+    if peer is not None and peer.role is Role.ACTIVE:
+        return "the peer says that it is active"
+    return ""
+
+
+def _writable(ports: Ports) -> bool:
+    deadline = ports.clock.monotonic() + WRITABLE_WITHIN
+    while ports.clock.monotonic() < deadline:
+        try:
+            return not ports.postgres.in_recovery()
+        except DatabaseError:
+            ports.clock.sleep(0.1)
+    return False

@@ -1,0 +1,163 @@
+# Copyright: Duplex contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Becoming part of the site: the first activation, and the first clone of a standby.
+
+The clone is made beside the data directory and moved into place when it is whole, so an interrupted one changes
+nothing. What was in place is moved aside, unless it is a cluster that was never started.
+"""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import re
+import shutil
+import typing as t
+
+from . import observe, takeover
+from .command import stream
+from .errors import CommandError, FailoverError
+from .files import locked, sync_directory
+from .follow import PKI
+from .model import Role
+
+if t.TYPE_CHECKING:
+    from .ports import Ports
+
+PROGRESS = re.compile(r"^\s*(\d+)/(\d+) kB \((\d+)%\)")
+
+
+def join(ports: Ports, *, initialize: bool, rebuild: bool) -> str:
+    """Make this node part of its site; returns what was done in words, empty when there was nothing to do.
+
+    `initialize` allows the first activation, when no other node has the site's data; `rebuild` gives up this node's
+    data (moved aside) for the peer's. FailoverError says what stands in the way.
+    """
+    with locked(ports.state.startup_lock, wait=True):
+        try:
+            done = _join(ports, initialize=initialize, rebuild=rebuild)
+        except FailoverError as exc:
+            ports.state.report_progress("failed", "join", str(exc))
+            raise
+        ports.state.report_progress("done", "join", done or "this node is part of the site")
+        return done
+
+
+def _join(ports: Ports, *, initialize: bool, rebuild: bool) -> str:
+    peer, silence = observe.peer(ports)
+    if ports.state.joined() is not None and not rebuild:
+        return ""
+    if peer is not None and peer.role is Role.ACTIVE:
+        _clone(ports)
+        return f"cloned from {ports.config.peer.inventory_hostname}"
+    node, other = ports.config.node.inventory_hostname, ports.config.peer.inventory_hostname
+    if rebuild:
+        raise FailoverError(
+            f"rebuilding {node} needs {other} as active node, and it "
+            f"{'is ' + peer.role.value if peer else 'does not answer: ' + silence}; nothing was changed"
+        )
+    if peer is not None and peer.role is not Role.UNJOINED:
+        raise FailoverError(
+            f"{other} has the site's data and is {peer.role.value}: make it active, then run site.yml again"
+        )
+    if not initialize:
+        raise FailoverError(f"{node} has no data of the site and {other} is not active: run site.yml for {other} first")
+    return _first_activation(ports)
+
+
+def _first_activation(ports: Ports) -> str:
+    """The explicit beginning of a site: its lineage, the mark on this node's data, and the active role."""
+    node = ports.config.node.inventory_hostname
+    if ports.postgres.in_recovery():
+        raise FailoverError(f"PostgreSQL on {node} is a standby of something: a site begins with a writable server")
+    ports.postgres.create_lineage()
+    snapshot = ports.postgres.snapshot()
+    ports.journal.append("joined", system_identifier=snapshot.system_identifier)
+    ports.state.join(snapshot.system_identifier, at=ports.now())
+    try:
+        takeover.first_activation(ports, reason=f"first activation of site {ports.config.site.name} on {node}")
+    except FailoverError:
+        # Not served: the mark goes, so that a rerun begins anew.
+        ports.state.leave()
+        raise
+    return f"first activation of site {ports.config.site.name}"
+
+
+def _clone(ports: Ports) -> None:
+    config = ports.config
+    target = ports.postgres.data_directory
+    fresh = target.with_name(target.name + ".duplex-clone")
+    ports.state.report_progress("running", "clone", f"cloning from {config.peer.inventory_hostname}", percent=0)
+    ports.journal.append("cloning", source=config.peer.inventory_hostname)
+    if fresh.exists():
+        shutil.rmtree(fresh)  # Ours, unfinished, and named so.
+    _base_backup(ports, fresh)
+    ports.state.report_progress("running", "exchange", "putting the clone in place of the data directory", percent=100)
+    ports.state.leave()
+    ports.state.unsettle()
+    ports.state.upstream.unlink(missing_ok=True)
+    ports.postgres.stop(timeout=takeover.STOP_TIMEOUT)
+    if ports.postgres.postmaster_runs():
+        raise FailoverError(
+            f"PostgreSQL still runs on {target} after its unit was stopped: end it and run site.yml again"
+        )
+    kept = _put_aside(ports, target)
+    os.rename(fresh, target)
+    sync_directory(target.parent)
+    ports.postgres.write_standby_signal()
+    identifier = ports.postgres.system_identifier_on_disk()
+    if identifier is None:
+        raise FailoverError(f"the clone in {target} is no cluster")
+    ports.journal.append("joined", system_identifier=identifier, moved_aside=str(kept) if kept else None)
+    ports.state.join(identifier, at=ports.now())
+    ports.state.remember_alarm("diverged", "")
+    if kept is not None:
+        ports.say(f"the data that was here is kept in {kept}")
+    ports.postgres.start_and_wait(timeout=takeover.START_TIMEOUT)
+
+
+def _put_aside(ports: Ports, target: pathlib.Path) -> pathlib.Path | None:
+    """Make room for the clone; the place where the old data is kept, None when there was nothing to keep."""
+    if not target.exists():
+        return None
+    if not (target / "postmaster.opts").exists():
+        # Every start of a server leaves this file: without it the cluster never served, and holds nothing.
+        shutil.rmtree(target)
+        return None
+    kept = target.with_name(f"{target.name}.aside-{ports.now().replace(':', '')}")
+    os.rename(target, kept)
+    sync_directory(target.parent)
+    return kept
+
+
+def _base_backup(ports: Ports, fresh: pathlib.Path) -> None:
+    config = ports.config
+    conninfo = " ".join(
+        (
+            f"host={config.peer.unique_hostname} hostaddr={config.peer.unique_address} port={config.database.port}",
+            "user=duplex_replication sslmode=verify-full connect_timeout=10",
+            f"sslrootcert={PKI}/ca.crt sslcert={PKI}/node.crt sslkey={PKI}/node.key",
+        )
+    )
+    argv = ["setpriv", f"--reuid={config.database.owner}", f"--regid={config.database.owner}", "--init-groups", "--"]
+    argv += [f"{config.database.bin_directory}/pg_basebackup", f"--pgdata={fresh}", f"--dbname={conninfo}"]
+    argv += ["--wal-method=stream", "--checkpoint=fast", "--progress", "--no-password"]
+    last = ""
+
+    def hear(line: str) -> None:
+        nonlocal last
+        match = PROGRESS.match(line)
+        if match:
+            done, total, percent = (int(group) for group in match.groups())
+            message = f"cloning: {percent} % ({done // 1024} of {total // 1024} MB)"
+            ports.state.report_progress("running", "clone", message, percent=percent)
+        elif line.strip():
+            last = line.strip()
+
+    status = stream(argv, hear)
+    if status:
+        raise CommandError(
+            f"pg_basebackup from {config.peer.inventory_hostname} exited with {status} and said: {last or 'nothing'}; "
+            "the data that was here is untouched; run site.yml again when the cause is gone"
+        )

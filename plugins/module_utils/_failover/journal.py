@@ -1,0 +1,133 @@
+# Copyright: Duplex contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The journal: one JSON document a line, on disk before the step that it announces (safety rule 6)."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import pathlib
+import typing as t
+
+from .files import write_atomically
+
+if t.TYPE_CHECKING:
+    from .model import Lsn
+
+ROTATE_AT = 1 << 20
+"""Bytes; a journal beyond that begins anew with its state carried over, the old one is kept as journal.jsonl.1."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Intent:
+    """A promotion that was announced: its id becomes the lineage's uuid, its fork the end of WAL at that moment."""
+
+    id: str
+    boot: str
+    epoch: int
+    parent: str | None
+    reason: str
+    fork: Lsn
+
+
+@dataclasses.dataclass(frozen=True)
+class State:
+    """What the journal amounts to.
+
+    `unfinished` is the promotion that neither took the address nor was declared void; `last_active` says that this
+    node was active last and has neither given up nor seen a later one ("known current"); `grants` counts the grants
+    given, so that a claim notices one given since it looked; `intents` are all promotions announced, oldest first.
+    """
+
+    unfinished: Intent | None = None
+    last_active: bool = False
+    grants: int = 0
+    intents: tuple[Intent, ...] = ()
+    served: tuple[str, ...] = ()
+
+
+def fold(state: State, entry: t.Mapping[str, t.Any]) -> State:
+    """The state after one more entry; unknown events change nothing, so that newer journals stay readable."""
+    event = entry.get("event")
+    if event == "carried":
+        return State(
+            unfinished=Intent(**entry["unfinished"]) if entry["unfinished"] else None,
+            last_active=entry["last_active"],
+            grants=entry["grants"],
+            intents=tuple(Intent(**intent) for intent in entry["intents"]),
+            served=tuple(entry["served"]),
+        )
+    if event == "promoting":
+        intent = Intent(entry["id"], entry["boot"], entry["epoch"], entry["parent"], entry["reason"], entry["fork"])
+        return dataclasses.replace(state, unfinished=intent, intents=(*state.intents, intent))
+    if event == "active":
+        return dataclasses.replace(state, unfinished=None, last_active=True, served=(*state.served, entry["id"]))
+    if event == "void":
+        return dataclasses.replace(state, unfinished=None)
+    if event == "granted":
+        return dataclasses.replace(state, last_active=False, grants=state.grants + 1)
+    if event in ("following", "joined", "taken"):
+        return dataclasses.replace(state, last_active=False)
+    return state
+
+
+class Journal:
+    """The journal file of this node."""
+
+    def __init__(self, path: pathlib.Path, *, boot: t.Callable[[], str], now: t.Callable[[], str]) -> None:
+        self._path = path
+        self._boot = boot
+        self._now = now
+
+    def entries(self) -> list[dict[str, t.Any]]:
+        """All entries, oldest first; a last line that a power cut tore is left out, for its step never began."""
+        try:
+            text = self._path.read_text(encoding="utf-8", errors="replace")
+        except FileNotFoundError:
+            return []
+        found = []
+        for line in text.splitlines():
+            try:
+                entry = json.loads(line)
+            except ValueError:
+                continue
+            if isinstance(entry, dict):
+                found.append(entry)
+        return found
+
+    def state(self) -> State:
+        """What all entries together amount to."""
+        state = State()
+        for entry in self.entries():
+            state = fold(state, entry)
+        return state
+
+    def append(self, event: str, **fields: t.Any) -> None:
+        """Write one entry and wait until it is on disk."""
+        entry = {"at": self._now(), "boot": self._boot(), "event": event, **fields}
+        self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if self._path.exists() and self._path.stat().st_size > ROTATE_AT:
+            self._rotate()
+        # A leading newline ends a line that a power cut tore; empty lines are no entries.
+        data = b"\n" + json.dumps(entry, sort_keys=True).encode() + b"\n"
+        descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        try:
+            os.write(descriptor, data)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def _rotate(self) -> None:
+        state = self.state()
+        carried = {
+            "at": self._now(),
+            "boot": self._boot(),
+            "event": "carried",
+            **dataclasses.asdict(dataclasses.replace(state, intents=state.intents[-8:], served=state.served[-8:])),
+        }
+        kept = self._path.with_name(self._path.name + ".1")
+        kept.unlink(missing_ok=True)
+        os.link(self._path, kept)
+        write_atomically(self._path, json.dumps(carried, sort_keys=True) + "\n", mode=0o600)

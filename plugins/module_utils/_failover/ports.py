@@ -1,0 +1,127 @@
+# Copyright: Duplex contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Everything outside the rules that a running node needs, in one value: the seam for tests and for a simulation."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import pathlib
+import time
+import typing as t
+
+from . import network, probe
+from .command import run
+from .config import SiteConfig, load
+from .journal import Journal
+from .peer import PeerClient
+from .postgres import Postgres
+from .state import State
+
+if t.TYPE_CHECKING:
+    from .command import Runner
+
+PKI = pathlib.Path("/etc/duplex/pki")
+PROBE_LIMIT = 12.0
+"""Seconds after which a probe under packet loss gives up as unknown."""
+
+
+class Clock(t.Protocol):
+    """The passing of time."""
+
+    def monotonic(self) -> float:
+        """Seconds on a clock that never jumps."""
+        ...
+
+    def sleep(self, seconds: float, /) -> None:
+        """Let `seconds` pass."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Ports:
+    """A node's configuration, memory and adapters."""
+
+    config: SiteConfig
+    state: State
+    journal: Journal
+    postgres: Postgres
+    peer: PeerClient
+    runner: Runner
+    clock: Clock
+    probe: t.Callable[[], probe.Observation]
+    announce: t.Callable[[], None]
+    now: t.Callable[[], str]
+    say: t.Callable[[str], None]
+
+    def link(self) -> network.Link:
+        """The interface's state and MAC address."""
+        return network.link(self.runner, self.config.site.interface)
+
+    def addresses(self) -> tuple[network.Address, ...]:
+        """The addresses on the interface."""
+        return network.addresses(self.runner, self.config.site.interface)
+
+    def start_unit(self, unit: str) -> None:
+        """Queue the start of a systemd unit, without waiting for it."""
+        self.runner(["systemctl", "start", "--no-block", unit], timeout=10)
+
+    def restart_unit(self, unit: str) -> None:
+        """Queue the restart of a systemd unit, without waiting for it."""
+        self.runner(["systemctl", "restart", "--no-block", unit], timeout=10)
+
+    def stop_unit(self, unit: str, *, timeout: float) -> None:
+        """Stop a systemd unit and wait until it has stopped."""
+        self.runner(["systemctl", "stop", unit], timeout=timeout)
+
+    def shared_address_here(self) -> bool:
+        """Whether the shared address is on this node's interface."""
+        site = self.config.site
+        return network.has_shared_address(self.runner, site.interface, site.shared_address)
+
+    def add_shared_address(self) -> bool:
+        """Put the shared address on the interface; True if it was not there."""
+        site = self.config.site
+        return network.add_shared_address(self.runner, site.interface, site.shared_address)
+
+    def remove_shared_address(self) -> bool:
+        """Take the shared address off the interface; True if it was there."""
+        site = self.config.site
+        return network.remove_shared_address(self.runner, site.interface, site.shared_address)
+
+
+def utc_now() -> str:
+    """The time of day in UTC, ISO 8601 with milliseconds."""
+    return datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="milliseconds")
+
+
+def real_ports(*, say: t.Callable[[str], None], config: SiteConfig | None = None) -> Ports:
+    """The ports of the node that this program runs on; FailoverError when it is not a node of a site."""
+    config = config or load()
+    state = State()
+    site = config.site
+
+    def look() -> probe.Observation:
+        target = probe.ProbeTarget(
+            device=site.interface,
+            shared_address=site.shared_address,
+            unique_address=config.node.unique_address,
+            peer_address=config.peer.unique_address,
+            reference_hosts=site.reference_hosts,
+        )
+        return probe.probe(target, limit=PROBE_LIMIT)
+
+    return Ports(
+        config=config,
+        state=state,
+        journal=Journal(state.journal, boot=state.boot_id, now=utc_now),
+        postgres=Postgres(config, run),
+        peer=PeerClient(config, PKI),
+        runner=run,
+        clock=time,
+        probe=look,
+        announce=lambda: network.announce(site.interface, site.shared_address, network.link(run, site.interface).mac),
+        now=utc_now,
+        say=say,
+    )

@@ -1,0 +1,329 @@
+# Copyright: Duplex contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The adapter to this node's PostgreSQL: one local connection, its files, and its unit."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import pathlib
+import pwd
+import time
+import typing as t
+
+from .command import checked
+from .errors import DatabaseError
+from .files import sync_directory, write_atomically
+from .model import Lsn, Promotion, format_lsn, parse_lsn
+
+if t.TYPE_CHECKING:
+    from .command import Runner
+    from .config import Database, SiteConfig
+    from .journal import Intent
+
+RETRY_SECONDS = 0.01
+"""Between two questions in a wait; a promotion takes 50 ms (measured, PostgreSQL 15)."""
+
+SNAPSHOT = """
+SELECT json_build_object(
+  'in_recovery', pg_is_in_recovery(),
+  'system_identifier', (SELECT system_identifier::text FROM pg_control_system()),
+  'timeline', greatest((SELECT timeline_id FROM pg_control_checkpoint()),
+                       (SELECT min_recovery_end_timeline FROM pg_control_recovery()),
+                       (SELECT received_tli FROM pg_stat_wal_receiver)),
+  'end', CASE WHEN pg_is_in_recovery()
+              THEN coalesce(pg_last_wal_replay_lsn(), pg_last_wal_receive_lsn())::text
+              ELSE pg_current_wal_flush_lsn()::text END,
+  'startup_waits_for', (SELECT wait_event FROM pg_stat_activity WHERE backend_type = 'startup'),
+  'receiver', (SELECT json_build_object('status', status, 'from', sender_host, 'slot', slot_name,
+                                        'received', flushed_lsn::text) FROM pg_stat_wal_receiver),
+  'standbys', (SELECT coalesce(json_agg(json_build_object(
+        'name', application_name, 'address', host(client_addr), 'state', state, 'sync_state', sync_state,
+        'sent', sent_lsn::text, 'flushed', flush_lsn::text, 'replayed', replay_lsn::text,
+        'lag_bytes', CASE WHEN pg_is_in_recovery() THEN NULL
+                          ELSE pg_wal_lsn_diff(pg_current_wal_lsn(), replay_lsn) END,
+        'tls', (SELECT ssl FROM pg_stat_ssl WHERE pg_stat_ssl.pid = pg_stat_replication.pid))), '[]')
+      FROM pg_stat_replication),
+  'slots', (SELECT coalesce(json_agg(json_build_object(
+        'name', slot_name, 'active', active, 'restart', restart_lsn::text, 'wal_status', wal_status)), '[]')
+      FROM pg_replication_slots WHERE slot_name LIKE 'duplex\\_%'),
+  'pending_restart', (SELECT coalesce(json_agg(name ORDER BY name), '[]') FROM pg_settings WHERE pending_restart),
+  'lineage', (SELECT coalesce(json_agg(json_build_object(
+        'uuid', uuid, 'parent', parent, 'epoch', epoch, 'node', node, 'reason', reason, 'fork', fork::text,
+        'timeline', timeline, 'at', at, 'served', served) ORDER BY number), '[]') FROM duplex.lineage)
+)
+"""
+
+LINEAGE_TABLE = """
+CREATE SCHEMA IF NOT EXISTS duplex;
+CREATE TABLE IF NOT EXISTS duplex.lineage (
+  number bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+  uuid uuid NOT NULL UNIQUE,
+  parent uuid REFERENCES duplex.lineage (uuid),
+  epoch integer NOT NULL,
+  node smallint NOT NULL,
+  reason text NOT NULL,
+  fork pg_lsn NOT NULL,
+  timeline integer NOT NULL,
+  at timestamptz NOT NULL DEFAULT clock_timestamp(),
+  served boolean NOT NULL DEFAULT false
+);
+"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Snapshot:
+    """What PostgreSQL says of itself at one moment; LSNs inside the mappings are PostgreSQL's text."""
+
+    in_recovery: bool
+    system_identifier: str
+    timeline: int
+    end: Lsn
+    startup_waits_for: str | None
+    receiver: t.Mapping[str, t.Any] | None
+    standbys: tuple[t.Mapping[str, t.Any], ...]
+    slots: tuple[t.Mapping[str, t.Any], ...]
+    pending_restart: tuple[str, ...]
+    lineage: tuple[Promotion, ...]
+
+    @classmethod
+    def from_json(cls, values: t.Mapping[str, t.Any]) -> Snapshot:
+        """From the answer to SNAPSHOT."""
+        return cls(
+            in_recovery=values["in_recovery"],
+            system_identifier=values["system_identifier"],
+            timeline=values["timeline"],
+            end=parse_lsn(values["end"]) if values["end"] else 0,
+            startup_waits_for=values["startup_waits_for"],
+            receiver=values["receiver"],
+            standbys=tuple(values["standbys"]),
+            slots=tuple(values["slots"]),
+            pending_restart=tuple(values["pending_restart"]),
+            lineage=tuple(Promotion.from_json(row) for row in values["lineage"]),
+        )
+
+    @property
+    def exhausted(self) -> bool:
+        """All local WAL is replayed: the startup process sits waiting for more, or recovery is over."""
+        return not self.in_recovery or self.startup_waits_for in (
+            "RecoveryRetrieveRetryInterval",
+            "RecoveryWalStream",
+        )
+
+
+class Postgres:
+    """This node's cluster; methods raise DatabaseError with what was tried and what came back."""
+
+    def __init__(self, config: SiteConfig, runner: Runner) -> None:
+        self._config = config
+        self._runner = runner
+
+    @property
+    def _where(self) -> Database:
+        return self._config.database
+
+    @property
+    def data_directory(self) -> pathlib.Path:
+        """PGDATA."""
+        return pathlib.Path(self._where.data_directory)
+
+    # --- the server ------------------------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def connection(self, *, database: str = "duplex", timeout: float = 5) -> t.Iterator[t.Any]:
+        """A cursor in autocommit on the local socket, as the superuser `duplex` (peer authentication of root).
+
+        Commits wait for the local disk only: Duplex's own rows must not hang on a user's synchronous_standby_names.
+        """
+        import psycopg2
+
+        options = f"-c statement_timeout={int(timeout * 1000)} -c synchronous_commit=local -c search_path=pg_catalog"
+        try:
+            connection = psycopg2.connect(
+                host=self._where.socket_directory,
+                port=self._where.port,
+                user="duplex",
+                dbname=database,
+                connect_timeout=max(2, int(timeout)),
+                application_name="duplex",
+                options=options,
+            )
+        except psycopg2.Error as exc:
+            raise DatabaseError(
+                f"connecting to PostgreSQL {self._where.version}/{self._where.cluster} on "
+                f"{self._config.node.inventory_hostname} failed: {str(exc).strip()}"
+            ) from exc
+        try:
+            connection.autocommit = True
+            with connection.cursor() as cursor:
+                yield cursor
+        except psycopg2.Error as exc:
+            raise DatabaseError(
+                f"PostgreSQL on {self._config.node.inventory_hostname} refused: {str(exc).strip()}"
+            ) from exc
+        finally:
+            connection.close()
+
+    def snapshot(self) -> Snapshot:
+        """What the server says of itself."""
+        with self.connection() as cursor:
+            cursor.execute(SNAPSHOT)
+            values = cursor.fetchone()[0]
+        return Snapshot.from_json(values if isinstance(values, dict) else json.loads(values))
+
+    def in_recovery(self) -> bool:
+        """Whether the server is a standby."""
+        with self.connection(database="postgres") as cursor:
+            cursor.execute("SELECT pg_is_in_recovery()")
+            return bool(cursor.fetchone()[0])
+
+    def promote(self, *, timeout: float) -> None:
+        """End recovery; returns when the server is writable.
+
+        pg_promote() is asked not to wait: it can report a time-out and still promote later, so the server is asked.
+        https://www.postgresql.org/docs/15/functions-admin.html#FUNCTIONS-RECOVERY-CONTROL
+        """
+        deadline = time.monotonic() + timeout
+        with self.connection() as cursor:
+            cursor.execute("SELECT pg_promote(false)")
+            while True:
+                cursor.execute("SELECT pg_is_in_recovery()")
+                if not cursor.fetchone()[0]:
+                    return
+                if time.monotonic() > deadline:
+                    raise DatabaseError(
+                        f"PostgreSQL on {self._config.node.inventory_hostname} was told to promote and is still in "
+                        f"recovery after {timeout:g} s; it may promote later"
+                    )
+                time.sleep(RETRY_SECONDS)
+
+    def record_promotion(self, intent: Intent, *, node: int) -> None:
+        """Commit the lineage's row for `intent`; recording it again changes nothing."""
+        with self.connection() as cursor:
+            cursor.execute(
+                "INSERT INTO duplex.lineage (uuid, parent, epoch, node, reason, fork, timeline) VALUES (%s, %s, %s, %s, "
+                "%s, %s, ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::int) "
+                "ON CONFLICT (uuid) DO NOTHING",
+                (intent.id, intent.parent, intent.epoch, node, intent.reason, format_lsn(intent.fork)),
+            )
+
+    def record_served(self, uuid: str) -> None:
+        """Commit that the shared address was taken under the promotion `uuid`."""
+        with self.connection() as cursor:
+            cursor.execute("UPDATE duplex.lineage SET served = true WHERE uuid = %s AND NOT served", (uuid,))
+
+    def create_lineage(self) -> None:
+        """Make the table of the lineage."""
+        with self.connection() as cursor:
+            cursor.execute(LINEAGE_TABLE)
+
+    def ensure_slot(self, name: str) -> bool:
+        """Have the physical replication slot `name`; True if it was made now."""
+        with self.connection() as cursor:
+            cursor.execute(
+                "SELECT pg_create_physical_replication_slot(%s, true) "
+                "WHERE NOT EXISTS (SELECT FROM pg_replication_slots WHERE slot_name = %s)",
+                (name, name),
+            )
+            return bool(cursor.fetchone())
+
+    def drop_slot(self, name: str) -> bool:
+        """Drop the slot `name` if it exists and nobody uses it; True if it was dropped now."""
+        with self.connection() as cursor:
+            cursor.execute(
+                "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots "
+                "WHERE slot_name = %s AND NOT active",
+                (name,),
+            )
+            return bool(cursor.fetchone())
+
+    def reload(self) -> None:
+        """Have the server read its configuration again."""
+        with self.connection(database="postgres") as cursor:
+            cursor.execute("SELECT pg_reload_conf()")
+
+    def wait_until_alone(self, *, timeout: float) -> None:
+        """Return when no WAL receiver runs and all local WAL is replayed; DatabaseError after `timeout` seconds."""
+        deadline = time.monotonic() + timeout
+        while True:
+            now = self.snapshot()
+            if not now.in_recovery or (now.receiver is None and now.exhausted):
+                return
+            if time.monotonic() > deadline:
+                raise DatabaseError(
+                    f"PostgreSQL on {self._config.node.inventory_hostname} did not reach the end of its WAL within "
+                    f"{timeout:g} s (at {format_lsn(now.end)})"
+                )
+            time.sleep(RETRY_SECONDS)
+
+    # --- its files -------------------------------------------------------------------------------------------------
+
+    def postmaster_runs(self) -> bool:
+        """Whether a postmaster is alive on the data directory, by its lock file."""
+        try:
+            pid = int((self.data_directory / "postmaster.pid").read_text(encoding="utf-8").split("\n", 1)[0])
+            os.kill(pid, 0)
+            name = pathlib.Path(f"/proc/{pid}/comm").read_text(encoding="utf-8").strip()
+        except (OSError, ValueError):
+            return False
+        return name.startswith("postgres")
+
+    def has_standby_signal(self) -> bool:
+        """Whether the next start is as a standby."""
+        return (self.data_directory / "standby.signal").exists()
+
+    def write_standby_signal(self) -> bool:
+        """Make the next start one as a standby; True if it was not one already."""
+        path = self.data_directory / "standby.signal"
+        if path.exists() or not self.data_directory.is_dir():
+            return False
+        write_atomically(path, "", mode=0o600)
+        owner = pwd.getpwnam(self._where.owner)
+        os.chown(path, owner.pw_uid, owner.pw_gid)
+        return True
+
+    def remove_standby_signal(self) -> None:
+        """Make the next start one as a primary: only ever for the active node of this boot."""
+        (self.data_directory / "standby.signal").unlink(missing_ok=True)
+        sync_directory(self.data_directory)
+
+    def system_identifier_on_disk(self) -> str | None:
+        """The cluster's system identifier by pg_controldata; None without a cluster."""
+        if not (self.data_directory / "PG_VERSION").exists():
+            return None
+        argv = [f"{self._where.bin_directory}/pg_controldata", "-D", str(self.data_directory)]
+        return parse_system_identifier(checked(self._runner, argv, timeout=10))
+
+    # --- its unit --------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Have systemd start the unit; the server is asked later whether it really runs."""
+        checked(self._runner, ["systemctl", "start", "--no-block", self._where.unit], timeout=10)
+
+    def start_and_wait(self, *, timeout: float) -> None:
+        """Start the unit and return when the server answers; DatabaseError when it does not within `timeout` s."""
+        checked(self._runner, ["systemctl", "start", self._where.unit], timeout=timeout)
+        deadline = time.monotonic() + timeout
+        while True:
+            try:
+                self.in_recovery()
+                return
+            except DatabaseError:
+                if time.monotonic() > deadline:
+                    raise
+            time.sleep(0.1)
+
+    def stop(self, *, timeout: float) -> None:
+        """Have systemd stop the unit; its ExecStopPost writes standby.signal and removes the shared address."""
+        checked(self._runner, ["systemctl", "stop", self._where.unit], timeout=timeout)
+
+
+def parse_system_identifier(text: str) -> str:
+    """The system identifier in the output of pg_controldata (C locale)."""
+    for line in text.splitlines():
+        if line.startswith("Database system identifier:"):
+            return line.split(":", 1)[1].strip()
+    raise DatabaseError(f"pg_controldata named no system identifier; it said: {text.strip()[:200]}")

@@ -1,0 +1,124 @@
+# Copyright: Duplex contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The resident service: answers the peer, keeps a standby following, keeps the peer's slot (design, section 7)."""
+
+from __future__ import annotations
+
+import threading
+import typing as t
+
+from . import follow, lineage, observe, takeover
+from .errors import FailoverError
+from .files import locked
+from .model import Better, Role
+from .peer import GrantAnswer, Server
+from .ports import PKI
+
+if t.TYPE_CHECKING:
+    from .peer import GrantRequest
+    from .ports import Ports
+
+PERIOD = 1.0
+NOBODY_ACTIVE = 10.0
+"""Seconds with both nodes up and none active after which a settled standby runs the startup check again."""
+
+
+def facts(ports: Ports) -> dict[str, t.Any]:
+    """This node's answer to the peer's question."""
+    mac = ports.link().mac
+    with locked(ports.state.claim_lock, wait=False) as free:
+        claiming = not free
+    return observe.own_facts_json(ports, mac=mac, claiming=claiming)
+
+
+def grant(ports: Ports, request: GrantRequest) -> GrantAnswer:
+    """Answer the peer that wants to become active; a grant is journaled before it is given.
+
+    While it is being given no claim of this node can begin, and a claim that looked before sees that one was given.
+    """
+    with locked(ports.state.claim_lock, wait=False) as free:
+        if not free:
+            return GrantAnswer(False, "this node is claiming the shared address itself")
+        mine = observe.own(ports)
+        refusal = _refusal(ports, mine, request)
+        if refusal:
+            return GrantAnswer(False, refusal)
+        ports.journal.append(
+            "granted", id=request.id, nonce=request.nonce, to=ports.config.peer.inventory_hostname, peer=request.boot_id
+        )
+        follow.leave(ports, "the role was granted to it; its data is compared again once it is active")
+        ports.say(f"granted the role to {ports.config.peer.inventory_hostname}")
+        return GrantAnswer(True, "")
+
+
+def _refusal(ports: Ports, mine: observe.Own, request: GrantRequest) -> str:
+    """Why the peer must not become active now; empty when it may."""
+    if mine.role is Role.ACTIVE:
+        return "this node is active"
+    peer, silence = observe.peer(ports)
+    if peer is None:
+        return f"the asking node does not answer: {silence}"
+    if peer.boot_id != request.boot_id:
+        return "the request is from an earlier boot of the asking node"
+    if mine.ineligible or mine.hold or mine.role in (Role.STOPPED, Role.UNJOINED):
+        return ""
+    if mine.data is None or mine.replaying:
+        return "this node is still replaying its WAL"
+    if peer.data is None:
+        return "the asking node's data cannot be read"
+    side, reason = lineage.better(mine.data, peer.data, own_number=ports.config.node.number)
+    return f"this node's data is the better: {reason}" if side is Better.OWN else ""
+
+
+class Service:
+    """The loop beside the server: one step a second, each of which may fail without ending the service."""
+
+    def __init__(self, ports: Ports) -> None:
+        self._ports = ports
+        self._following = follow.Following()
+        self._nobody_since: float | None = None
+        self._said = ""
+
+    def run(self) -> None:
+        """Serve until the process is ended."""
+        ports = self._ports
+        server = Server(ports.config, PKI, lambda: facts(ports), lambda request: grant(ports, request), log=ports.say)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        ports.say(f"answering {ports.config.peer.inventory_hostname} on port {ports.config.node_port}")
+        while True:
+            self.step()
+            ports.clock.sleep(PERIOD)
+
+    def step(self) -> None:
+        """One look at the own role and what it asks for."""
+        ports = self._ports
+        try:
+            settled = ports.state.settled()
+            if settled is None:
+                self._nobody_since = None
+            elif settled.role is Role.STANDBY:
+                follow.step(ports, self._following)
+                self._look_for_an_active_node()
+            elif settled.role is Role.ACTIVE:
+                ports.postgres.ensure_slot(takeover.peer_slot(ports))
+            self._said = ""
+        except FailoverError as exc:
+            if str(exc) != self._said:
+                ports.say(str(exc))
+                self._said = str(exc)
+
+    def _look_for_an_active_node(self) -> None:
+        """Two nodes that are up and not active decide again; silence is no reason: that is an operator's choice."""
+        ports = self._ports
+        peer, _ = observe.peer(ports)
+        now = ports.clock.monotonic()
+        if peer is None or peer.role is Role.ACTIVE or peer.claiming:
+            self._nobody_since = None
+            return
+        self._nobody_since = now if self._nobody_since is None else self._nobody_since
+        if now - self._nobody_since >= NOBODY_ACTIVE:
+            ports.say(f"nobody has been active for {NOBODY_ACTIVE:g} s: running the startup check again")
+            self._nobody_since = None
+            ports.state.unsettle()
+            ports.restart_unit(takeover.STARTUP_UNIT)

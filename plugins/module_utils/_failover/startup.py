@@ -1,0 +1,139 @@
+# Copyright: Duplex contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The startup check: look, decide, act, until a role is settled (design, section 6)."""
+
+from __future__ import annotations
+
+import dataclasses
+import typing as t
+
+from . import observe, takeover
+from .decide import decide
+from .errors import FailoverError
+from .files import locked
+from .model import Action, Decision, NodeFacts, Peer, Role
+
+if t.TYPE_CHECKING:
+    from .observe import Own
+    from .ports import Ports
+
+PAUSE = 1.0
+BACK_OFF = {1: 0.5, 2: 6.0}
+"""Seconds by node number: while node 2 is quiet, node 1 can probe, promote and probe again."""
+POSTGRES_STARTS = 3
+"""Attempts to start PostgreSQL before its data counts as not eligible."""
+START_PATIENCE = 15.0
+"""Seconds for the server to show itself after each attempt."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """What the check came to: the settled role (None: none yet), the last decision and its facts, and what was done."""
+
+    role: Role | None
+    decision: Decision
+    facts: NodeFacts
+    actions: tuple[str, ...]
+
+
+def look(ports: Ports, *, grace_over: bool = False) -> tuple[Decision, NodeFacts, Own]:
+    """Observe and decide; changes nothing."""
+    facts, mine, _ = observe.facts(ports, grace_over=grace_over)
+    return decide(facts), facts, mine
+
+
+def run(ports: Ports, *, timeout: float | None = None) -> Outcome:
+    """Settle this node's role; waits as long as the table says so, at most `timeout` seconds if one is given."""
+    begun = ports.clock.monotonic()
+    actions: list[str] = []
+    with locked(ports.state.startup_lock, wait=True):
+        settled = ports.state.settled()
+        if settled is not None and settled.role is Role.STOPPED:
+            ports.state.unsettle()
+            actions.append("the operator's stop ends")
+        _start_postgres(ports, actions)
+        check = Check(ports, actions)
+        while True:
+            decision, facts, done = check.step()
+            settled = ports.state.settled()
+            if done:
+                return Outcome(settled.role if settled else None, decision, facts, tuple(actions))
+            if timeout is not None and ports.clock.monotonic() - begun > timeout:
+                return Outcome(None, decision, facts, tuple(actions))
+
+
+class Check:
+    """One startup check: what was said last, and since when the peer has been silent."""
+
+    def __init__(self, ports: Ports, actions: list[str]) -> None:
+        self._ports = ports
+        self._actions = actions
+        self._said = ""
+        self._alone_since: float | None = None
+
+    def step(self) -> tuple[Decision, NodeFacts, bool]:
+        """Look once and act; True when the role is settled."""
+        ports = self._ports
+        now = ports.clock.monotonic()
+        grace_over = self._alone_since is not None and now - self._alone_since >= ports.config.startup_grace
+        decision, facts, mine = look(ports, grace_over=grace_over)
+        if facts.peer in (Peer.SILENT, Peer.ABSTAINS):
+            self._alone_since = now if self._alone_since is None else self._alone_since
+        else:
+            self._alone_since = None
+        self._say(f"row {decision.row}: {decision.action.value}: {decision.reason}")
+        try:
+            return decision, facts, self._act(decision, facts, mine)
+        except takeover.NotNow as exc:
+            self._say(f"not now: {exc}")
+            ports.clock.sleep(BACK_OFF[ports.config.node.number])
+            return decision, facts, False
+
+    def _act(self, decision: Decision, facts: NodeFacts, mine: Own) -> bool:
+        ports, action = self._ports, decision.action
+        if action is Action.VERIFY:
+            return True
+        if action is Action.RESUME:
+            takeover.resume(ports)
+        elif action is Action.REMOVE_ADDRESS:
+            ports.remove_shared_address()
+        elif action is Action.STANDBY:
+            takeover.become_standby(ports, decision, seen_active=decision.row in (2, 5) and not _foreign_holder(facts))
+            return True
+        elif action in (Action.ACTIVE, Action.ACTIVE_WITH_GRANT):
+            takeover.become_active(ports, decision, mine, with_grant=action is Action.ACTIVE_WITH_GRANT)
+            self._actions.append("became active")
+            return True
+        else:
+            ports.clock.sleep(BACK_OFF[ports.config.node.number] if action is Action.BACK_OFF else PAUSE)
+        return False
+
+    def _say(self, text: str) -> None:
+        """Say each thing once, not once a second."""
+        if text != self._said:
+            self._ports.say(text)
+            self._actions.append(text)
+            self._said = text
+
+
+def _foreign_holder(facts: NodeFacts) -> bool:
+    return bool(facts.peer_mac) and bool(facts.holders) and facts.peer_mac not in facts.holders
+
+
+def _start_postgres(ports: Ports, actions: list[str]) -> None:
+    """Have PostgreSQL run: Debian's unit succeeds when the server did not start, so the server is asked."""
+    if ports.state.joined() is None:
+        return
+    for attempt in range(POSTGRES_STARTS):
+        if ports.postgres.postmaster_runs():
+            return
+        actions.append(f"starting PostgreSQL, attempt {attempt + 1}")
+        ports.say(actions[-1])
+        try:
+            ports.postgres.start()
+        except FailoverError as exc:
+            ports.say(str(exc))
+        deadline = ports.clock.monotonic() + START_PATIENCE
+        while ports.clock.monotonic() < deadline and not ports.postgres.postmaster_runs():
+            ports.clock.sleep(0.2)

@@ -1,0 +1,127 @@
+# Copyright: Duplex contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The files in which a node remembers: what lasts (/var/lib/duplex) and what a reboot forgets (/run/duplex)."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+import typing as t
+import uuid
+
+from .errors import FailoverError
+from .files import read_json, sync_directory, write_atomically, write_json
+from .model import Role
+
+
+@dataclasses.dataclass(frozen=True)
+class Settled:
+    """The role that a startup check settled on in this boot, and on what ground."""
+
+    role: Role
+    reason: str
+    alarm: str
+    at: str
+
+
+@dataclasses.dataclass(frozen=True)
+class State:
+    """The files below `lasting` and `volatile`; every method reads or writes exactly one of them."""
+
+    lasting: pathlib.Path = pathlib.Path("/var/lib/duplex")
+    volatile: pathlib.Path = pathlib.Path("/run/duplex")
+
+    @property
+    def journal(self) -> pathlib.Path:
+        """The journal's file."""
+        return self.lasting / "journal.jsonl"
+
+    @property
+    def upstream(self) -> pathlib.Path:
+        """The settings that make PostgreSQL follow the peer; absent, it is a standby without upstream."""
+        return self.volatile / "upstream.conf"
+
+    @property
+    def startup_lock(self) -> pathlib.Path:
+        """Held by the one startup check that runs."""
+        return self.volatile / "startup.lock"
+
+    @property
+    def claim_lock(self) -> pathlib.Path:
+        """Held while this node claims the shared address, and while it grants it to the peer."""
+        return self.volatile / "claim.lock"
+
+    def begin_boot(self) -> bool:
+        """Make the directories and this boot's id; False if this boot was begun before.
+
+        The kernel's boot_id would do on hardware; containers share it with their host.
+        """
+        self.lasting.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.volatile.mkdir(mode=0o755, parents=True, exist_ok=True)
+        path = self.volatile / "boot_id"
+        if path.exists():
+            return False
+        write_atomically(path, f"{uuid.uuid4()}\n", mode=0o644)
+        return True
+
+    def boot_id(self) -> str:
+        """The id of this boot; empty before the gate made it."""
+        try:
+            return (self.volatile / "boot_id").read_text(encoding="utf-8").strip()
+        except FileNotFoundError:
+            return ""
+
+    def settled(self) -> Settled | None:
+        """The role settled in this boot."""
+        document = read_json(self.volatile / "role.json")
+        if document is None:
+            return None
+        return Settled(Role(document["role"]), document["reason"], document["alarm"], document["at"])
+
+    def settle(self, settled: Settled) -> None:
+        """Remember the role until the next boot."""
+        write_json(self.volatile / "role.json", {**dataclasses.asdict(settled), "role": settled.role.value})
+
+    def unsettle(self) -> None:
+        """Forget the role, so that the startup check decides again."""
+        (self.volatile / "role.json").unlink(missing_ok=True)
+
+    def joined(self) -> str | None:
+        """The system identifier of the data that joined the site; None while this node has no part in it."""
+        document = read_json(self.lasting / "joined.json")
+        return None if document is None else str(document["system_identifier"])
+
+    def join(self, system_identifier: str, *, at: str) -> None:
+        """Mark this node's data as the site's."""
+        write_json(self.lasting / "joined.json", {"system_identifier": system_identifier, "at": at}, mode=0o600)
+
+    def leave(self) -> None:
+        """Take the mark away: the data here may never become active again."""
+        (self.lasting / "joined.json").unlink(missing_ok=True)
+        sync_directory(self.lasting)
+
+    def hold(self) -> str:
+        """The operator's reason for holding this node; empty without a hold."""
+        document = read_json(self.lasting / "hold.json")
+        return "" if document is None else str(document.get("reason") or "no reason given")
+
+    def progress(self) -> dict[str, t.Any]:
+        """How far joining the site has come."""
+        return read_json(self.volatile / "join.json") or {"state": "none", "step": "", "percent": None, "message": ""}
+
+    def report_progress(self, state: str, step: str, message: str, *, percent: int | None = None) -> None:
+        """Say how far joining the site has come; `state` is running, done or failed."""
+        write_json(self.volatile / "join.json", {"state": state, "step": step, "percent": percent, "message": message})
+
+    def remember_alarm(self, name: str, text: str) -> None:
+        """Keep (or with an empty text, take back) the alarm `name` until the next boot."""
+        alarms = {**self.alarms(), name: text}
+        write_json(self.volatile / "alarms.json", {key: value for key, value in alarms.items() if value})
+
+    def alarms(self) -> dict[str, str]:
+        """The alarms that running parts of this node keep up, by name."""
+        try:
+            return {str(key): str(value) for key, value in (read_json(self.volatile / "alarms.json") or {}).items()}
+        except FailoverError:
+            return {}

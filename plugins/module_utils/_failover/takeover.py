@@ -1,0 +1,209 @@
+# Copyright: Duplex contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Becoming active and becoming standby: the only code that changes this node's role.
+
+Every step is journaled before it is made and may be repeated: a run that was killed anywhere is taken up by resume().
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import typing as t
+import uuid
+
+from . import lineage, observe
+from .errors import DatabaseError, FailoverError, PeerSilent
+from .files import locked
+from .journal import Intent
+from .model import Data, Decision, Role, Verdict, format_lsn
+from .probe import verdict
+from .state import Settled
+
+if t.TYPE_CHECKING:
+    from .observe import Own
+    from .ports import Ports
+
+PROMOTE_TIMEOUT = 60.0
+STOP_TIMEOUT = 90.0
+START_TIMEOUT = 60.0
+GRANT_TIMEOUT = 10.0
+CLOCK_GAP = 1.0
+"""Seconds between the last probe and the address: more means that this machine stood still (a resumed VM)."""
+DELAYED_ANNOUNCEMENT = 1.0
+
+ACTIVE_TARGET = "duplex-active.target"
+STANDBY_TARGET = "duplex-standby.target"
+STARTUP_UNIT = "duplex-startup.service"
+
+
+class NotNow(FailoverError):
+    """The role was not taken, nothing is left behind, and the startup check is to look again."""
+
+
+def become_active(ports: Ports, decision: Decision, mine: Own, *, with_grant: bool) -> None:
+    """Take the role: grant, promotion, lineage, a second probe, the address, the application. NotNow when refused."""
+    with locked(ports.state.claim_lock, wait=False) as claimed:
+        if not claimed:
+            raise NotNow("this node is answering the peer's request for a grant at this moment")
+        if ports.journal.state().grants != mine.journal.grants:
+            raise NotNow("this node has granted the role to the peer since it looked")
+        if mine.data is None:
+            raise NotNow("the own database cannot be read any more")
+        identifier = str(uuid.uuid4())
+        if with_grant:
+            _ask_grant(ports, identifier)
+        _leave_upstream(ports)
+        intent = _announce_promotion(ports, mine.data, identifier, decision.reason)
+        ports.say(f"promoting PostgreSQL at {format_lsn(intent.fork)} (epoch {intent.epoch})")
+        if ports.postgres.in_recovery():
+            ports.postgres.promote(timeout=PROMOTE_TIMEOUT)
+        _finish(ports, intent, decision.reason, alarm=decision.reason if decision.alarm else "")
+
+
+def first_activation(ports: Ports, *, reason: str) -> None:
+    """Make the writable server of this node the beginning of the site's lineage, and the node active."""
+    with locked(ports.state.claim_lock, wait=True):
+        snapshot = ports.postgres.snapshot()
+        intent = Intent(str(uuid.uuid4()), ports.state.boot_id(), 1, None, reason, snapshot.end)
+        ports.journal.append("promoting", **dataclasses.asdict(intent))
+        _finish(ports, intent, reason, alarm="")
+
+
+def resume(ports: Ports) -> None:
+    """Take up the promotion that the journal has unfinished: finish it, or declare it void."""
+    intent = ports.journal.state().unfinished
+    if intent is None:
+        return
+    if intent.boot != ports.state.boot_id():
+        ports.journal.append("void", id=intent.id, why="the node went down before it took the shared address")
+        return
+    with locked(ports.state.claim_lock, wait=True):
+        if ports.postgres.in_recovery():
+            # It may have been told to promote, and may still do so: only a stopped server cannot.
+            demote(ports)
+            ports.journal.append("void", id=intent.id, why="interrupted before PostgreSQL was promoted")
+            return
+        ports.say(f"taking up promotion {intent.id}")
+        _finish(ports, intent, intent.reason, alarm="")
+
+
+def become_standby(ports: Ports, decision: Decision, *, seen_active: bool) -> None:
+    """Settle as standby: no shared address, no writable server; `seen_active` when somebody else is active."""
+    if ports.remove_shared_address():
+        ports.say("removed the shared address")
+    try:
+        writable = not ports.postgres.in_recovery()
+    except DatabaseError:
+        writable = False
+    if writable and ports.state.joined() is not None:
+        ports.say("PostgreSQL is writable on a standby: restarting it as a standby")
+        demote(ports)
+    if seen_active:
+        ports.journal.append("taken", reason=decision.reason)
+    settle(ports, Role.STANDBY, decision.reason, alarm=decision.reason if decision.alarm else "")
+    ports.start_unit(STANDBY_TARGET)
+
+
+def settle(ports: Ports, role: Role, reason: str, *, alarm: str) -> None:
+    """Remember the role for this boot, in the journal first."""
+    ports.journal.append("settled", role=role.value, reason=reason)
+    ports.state.settle(Settled(role, reason, alarm, ports.now()))
+
+
+def demote(ports: Ports) -> None:
+    """Make the server a standby without upstream: stop it (its ExecStopPost writes standby.signal), start it."""
+    ports.state.upstream.unlink(missing_ok=True)
+    ports.postgres.stop(timeout=STOP_TIMEOUT)
+    ports.postgres.write_standby_signal()
+    ports.postgres.start_and_wait(timeout=START_TIMEOUT)
+
+
+def peer_slot(ports: Ports) -> str:
+    """The replication slot that the active node keeps for its peer."""
+    return f"duplex_{ports.config.peer.number}"
+
+
+def _ask_grant(ports: Ports, identifier: str) -> None:
+    try:
+        answer = ports.peer.grant(
+            id=identifier, nonce=str(uuid.uuid4()), boot_id=ports.state.boot_id(), timeout=GRANT_TIMEOUT
+        )
+    except PeerSilent as exc:
+        raise NotNow(f"the peer fell silent when asked for its grant: {exc}") from exc
+    if not answer.granted:
+        raise NotNow(f"the peer gave no grant: {answer.reason}")
+    ports.say("the peer granted the role")
+
+
+def _leave_upstream(ports: Ports) -> None:
+    if ports.state.upstream.exists():
+        ports.state.upstream.unlink(missing_ok=True)
+        ports.postgres.reload()
+    ports.postgres.wait_until_alone(timeout=PROMOTE_TIMEOUT)
+
+
+def _announce_promotion(ports: Ports, data: Data, identifier: str, reason: str) -> Intent:
+    """Journal the promotion before it is made. A promotion at boot keeps the epoch."""
+    intent = Intent(
+        id=identifier,
+        boot=ports.state.boot_id(),
+        epoch=max(1, lineage.epoch(data)),
+        parent=data.lineage[-1].uuid if data.lineage else None,
+        reason=reason,
+        fork=ports.postgres.snapshot().end,
+    )
+    ports.journal.append("promoting", **dataclasses.asdict(intent))
+    return intent
+
+
+def _finish(ports: Ports, intent: Intent, reason: str, *, alarm: str) -> None:
+    """From a writable server to an active node: lineage row, second probe, address, announcement, application."""
+    ports.postgres.record_promotion(intent, node=ports.config.node.number)
+    refusal = _second_look(ports)
+    if refusal:
+        demote(ports)
+        ports.journal.append("void", id=intent.id, why=refusal)
+        raise NotNow(f"the promotion is void, PostgreSQL is a standby again: {refusal}")
+    ports.add_shared_address()
+    ports.announce()
+    ports.journal.append("active", id=intent.id, epoch=intent.epoch)
+    settle(ports, Role.ACTIVE, reason, alarm=alarm)
+    ports.say(f"the shared address {ports.config.site.shared_address} is on this node")
+    ports.postgres.record_served(intent.id)
+    ports.start_unit(ACTIVE_TARGET)
+    ports.postgres.ensure_slot(peer_slot(ports))
+    ports.clock.sleep(DELAYED_ANNOUNCEMENT)
+    ports.announce()
+
+
+def _second_look(ports: Ports) -> str:
+    """Why the address may not be added now; empty when it may. Looked at again if the machine stood still meanwhile."""
+    while True:
+        found = ports.probe()
+        seen = ports.clock.monotonic()
+        result = verdict(found)
+        peer, _ = observe.peer(ports)
+        if peer is not None and peer.role is Role.ACTIVE:
+            return "the peer has become active meanwhile"
+        if result is Verdict.CONTENDED and (peer is not None or ports.config.node.number == 1):
+            # With the peer's grant, or against a peer that backs off: node 2 does, by the same rule.
+            result = Verdict.FREE
+        if result is not Verdict.FREE:
+            return (
+                f"the second probe found the shared address {result.value} ({', '.join(found.replies) or found.error})"
+            )
+        if ports.clock.monotonic() - seen <= CLOCK_GAP + observe.PEER_TIMEOUT:
+            return ""
+
+
+def stop(ports: Ports) -> None:
+    """Take this node out of its role, in the order that leaves no client with a half-working site."""
+    with locked(ports.state.claim_lock, wait=True):
+        ports.journal.append("stopping")
+        ports.stop_unit(ACTIVE_TARGET, timeout=STOP_TIMEOUT)
+        ports.stop_unit(STANDBY_TARGET, timeout=STOP_TIMEOUT)
+        ports.remove_shared_address()
+        settle(ports, Role.STOPPED, "stopped by an operator", alarm="")
+        ports.state.upstream.unlink(missing_ok=True)
+        ports.postgres.stop(timeout=STOP_TIMEOUT)

@@ -1,0 +1,229 @@
+# Copyright: Duplex contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a test needs to look at a site of the lab from the outside, and to break it."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import typing as t
+
+if t.TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+CHECKOUT = pathlib.Path(__file__).resolve().parents[2]
+EXAMPLE = CHECKOUT / "examples" / "conferencing"
+INVENTORIES = (CHECKOUT / "inventory" / "lab", CHECKOUT / "molecule" / "shared" / "settings.yml")
+
+SHARED_HOSTNAME = "london.example.com"
+SHARED_ADDRESS = "198.51.100.10"
+NODES = ("london-1", "london-2")
+UNIQUE_ADDRESSES = {"london-1": "198.51.100.11", "london-2": "198.51.100.12"}
+CLIENT = "london-client"
+
+LEDGER_SCHEMA = """
+    CREATE ROLE ledger LOGIN PASSWORD 'ledger';
+    CREATE DATABASE ledger OWNER ledger;
+    \\connect ledger
+    SET ROLE ledger;
+    CREATE TABLE entries (run text, number bigint, PRIMARY KEY (run, number));
+"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Completed:
+    """What a command left behind."""
+
+    status: int
+    stdout: str
+    stderr: str
+
+    @property
+    def said(self) -> str:
+        """All of its output."""
+        return f"{self.stdout}\n{self.stderr}".strip()
+
+
+def run(*argv: str | pathlib.Path, timeout: float = 30, check: bool = True, stdin: str | None = None) -> Completed:
+    """Run a program of this machine in the checkout."""
+    command = [str(part) for part in argv]
+    done = subprocess.run(
+        command, cwd=CHECKOUT, input=stdin or "", capture_output=True, text=True, timeout=timeout, check=False
+    )
+    completed = Completed(done.returncode, done.stdout, done.stderr)
+    if check and completed.status:
+        raise AssertionError(f"{' '.join(command)} ended with status {completed.status}:\n{completed.said}")
+    return completed
+
+
+def lab(*arguments: str, timeout: float = 120) -> Completed:
+    """Run tools/lab, on the lab named by $DUPLEX_LAB."""
+    return run("tools/lab", *arguments, timeout=timeout)
+
+
+def on(host: str, *argv: str, timeout: float = 30, check: bool = True, stdin: str | None = None) -> Completed:
+    """Run a command on a host of the lab, as root."""
+    return run("tools/lab", "exec", host, "--", *argv, timeout=timeout, check=check, stdin=stdin)
+
+
+def psql(node: str, query: str, *, database: str = "postgres", check: bool = True) -> Completed:
+    """Run SQL on a node's own PostgreSQL as its administrator."""
+    options = ("--no-psqlrc", "--no-align", "--tuples-only", "--quiet", "--set=ON_ERROR_STOP=1", f"--dbname={database}")
+    return on(node, "runuser", "-u", "postgres", "--", "psql", *options, stdin=query, check=check)
+
+
+def owners(*, watch: float = 1.0) -> list[str]:
+    """Ask from the client who answers for the shared address; a host that the lab does not know is given by its MAC."""
+    asked = run("tools/lab", "owner", "--json", f"--watch={watch}", timeout=watch + 20, check=False)
+    return [owner["host"] or owner["mac"] for owner in json.loads(asked.stdout)["owners"]]
+
+
+def status(node: str) -> dict[str, t.Any]:
+    """Ask a node for its own view; its exit status is checked against the alarms."""
+    asked = on(node, "duplexctl", "status", "--json", check=False)
+    if asked.status not in (0, 1, 2):
+        raise AssertionError(f"duplexctl status on {node} ended with status {asked.status}:\n{asked.said}")
+    return {**json.loads(asked.stdout), "exit_status": asked.status}
+
+
+def wait_until(what: str, condition: Callable[[], bool], *, within: float) -> float:
+    """Wait until a condition holds, and give the seconds that it took."""
+    begin = time.monotonic()
+    reason = "it did not hold"
+    while True:
+        try:
+            if condition():
+                return time.monotonic() - begin
+        except (AssertionError, subprocess.TimeoutExpired, ValueError) as error:
+            reason = str(error)
+        if time.monotonic() - begin > within:
+            raise AssertionError(f"not within {within:.0f} s: {what}; {reason}")
+        time.sleep(0.2)
+
+
+class Site:
+    """The site of the lab as its users and its operator see it."""
+
+    # Who is who
+
+    def active(self) -> str:
+        """Give the one node that answers for the shared address."""
+        answered = owners()
+        if len(answered) != 1:
+            raise AssertionError(f"the shared address has {len(answered)} owners: {answered}")
+        return answered[0]
+
+    def standby(self) -> str:
+        """Give the other one."""
+        return self.peer_of(self.active())
+
+    @staticmethod
+    def peer_of(node: str) -> str:
+        """Give the other node's name."""
+        return next(name for name in NODES if name != node)
+
+    def settle(self, *, within: float) -> str:
+        """Wait until network, both nodes and the replication agree on one active node; give its name."""
+
+        def agreed() -> bool:
+            active = self.active()
+            standby = self.peer_of(active)
+            roles = {node: status(node)["role"] for node in NODES}
+            if roles != {active: "active", standby: "standby"}:
+                raise AssertionError(f"{active} answers for the shared address, the nodes say {roles}")
+            return self.replicates(standby)
+
+        wait_until("one active node, the other follows it", agreed, within=within)
+        return self.active()
+
+    def replicates(self, standby: str) -> bool:
+        """Tell whether a standby receives from its peer."""
+        receivers = "SELECT count(*) FROM pg_stat_wal_receiver WHERE status = 'streaming'"
+        return psql(standby, receivers).stdout.strip() == "1"
+
+    # The ledger: numbered rows, written through the shared address
+
+    def open_ledger(self) -> None:
+        """Create the database that the inserting client writes to, unless it is there."""
+        active = self.active()
+        if psql(active, "SELECT 1 FROM pg_database WHERE datname = 'ledger'").stdout.strip() != "1":
+            psql(active, LEDGER_SCHEMA)
+
+    def insert(self, *, seconds: float) -> dict[str, t.Any]:
+        """Insert rows through the shared address for some seconds, and give the client's account."""
+        client = on(CLIENT, *insert_client(f"--duration={seconds}"), timeout=seconds + 30)
+        return dict(json.loads(client.stdout))
+
+    @contextlib.contextmanager
+    def inserting(self) -> Iterator[dict[str, t.Any]]:
+        """Insert rows through the shared address all the while; the account is there when the block has ended."""
+        account: dict[str, t.Any] = {}
+        directory = pathlib.Path(tempfile.mkdtemp())
+        until = directory / "enough"
+        command = [CHECKOUT / "tools" / "lab", "exec", CLIENT, "--", *insert_client(f"--until-file={until}")]
+        client = subprocess.Popen(command, cwd=CHECKOUT, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True)
+        try:
+            yield account
+        finally:
+            until.touch()
+            output, _ = client.communicate(timeout=60)
+            shutil.rmtree(directory)
+        account.update(json.loads(output))
+
+    def ledger(self, node: str, run_name: str) -> set[int]:
+        """Give the numbers of a run that a node's database holds."""
+        rows = psql(node, f"SELECT number FROM entries WHERE run = '{run_name}'", database="ledger")
+        return {int(line) for line in rows.stdout.split()}
+
+    def has_all(self, node: str, account: dict[str, t.Any]) -> bool:
+        """Tell whether a node's database holds every row of an account that was acknowledged."""
+        return set(account["acknowledged"]) <= self.ledger(node, account["run"])
+
+    # The application
+
+    def conference(self, action: str) -> Completed:
+        """Use the example application as one of its users, at the shared hostname."""
+        authority = f"/run/duplex-lab/{os.environ.get('DUPLEX_LAB') or 'lab'}/pki/london/ca.crt"
+        client = [sys.executable, str(EXAMPLE / "client.py"), action, f"--host={SHARED_HOSTNAME}", f"--ca={authority}"]
+        limits = ["--wait=20", "--messages=3"]
+        return on(CLIENT, "env", "CONFERENCING_PASSWORD=conference", *client, *limits, timeout=90)
+
+    # The operator
+
+    def converge(self, *arguments: str) -> Rerun:
+        """Run the example's site.yml as an operator does."""
+        inventories = [f"--inventory={path}" for path in INVENTORIES]
+        begin = time.monotonic()
+        ansible = pathlib.Path(sys.executable).with_name("ansible-playbook")
+        done = run(ansible, *inventories, EXAMPLE / "site.yml", *arguments, timeout=300, check=False)
+        return Rerun(done, time.monotonic() - begin)
+
+
+@dataclasses.dataclass(frozen=True)
+class Rerun:
+    """What a run of site.yml did."""
+
+    completed: Completed
+    seconds: float
+
+    @property
+    def changed(self) -> dict[str, int]:
+        """The number of changes on each host, from the recap."""
+        found = re.findall(r"^(\S+)\s*: ok=\d+\s+changed=(\d+)", self.completed.stdout, flags=re.MULTILINE)
+        return {host: int(count) for host, count in found}
+
+
+def insert_client(*arguments: str) -> list[str]:
+    """Give the command line of the inserting client."""
+    dsn = f"host={SHARED_HOSTNAME} dbname=ledger user=ledger password=ledger"
+    return [sys.executable, str(CHECKOUT / "tests" / "lab" / "insert_client.py"), f"--dsn={dsn}", *arguments]

@@ -1,0 +1,117 @@
+# Copyright: Duplex contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A client that never stops: one connection and one numbered row per attempt at a steady rate, and an account of all.
+
+An attempt starts every INTERVAL seconds whether or not earlier ones have ended, as users would. A row counts
+when its COMMIT returned; a failed attempt is never repeated under its number, and its row may exist or not.
+The account is one JSON object on standard output.
+"""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import concurrent.futures
+import dataclasses
+import json
+import pathlib
+import sys
+import threading
+import time
+import uuid
+
+import psycopg2
+
+INSERT = "INSERT INTO entries (run, number) VALUES (%s, %s)"
+
+
+@dataclasses.dataclass(frozen=True)
+class Attempt:
+    """One numbered row: when it was tried, when that ended, and the error if there was one."""
+
+    number: int
+    started: float
+    ended: float
+    error: str | None
+
+
+def attempt(run: str, number: int, *, dsn: str, begin: float) -> Attempt:
+    """Connect, insert one row, commit, disconnect."""
+    started = time.monotonic() - begin
+    error = None
+    try:
+        connection = psycopg2.connect(dsn)
+        try:
+            with connection, connection.cursor() as cursor:
+                cursor.execute(INSERT, (run, number))
+        finally:
+            connection.close()
+    except psycopg2.Error as failure:
+        error = " ".join(str(failure).split())
+    return Attempt(number, started, time.monotonic() - begin, error)
+
+
+def longest_gap(acknowledged: list[Attempt], *, duration: float) -> float:
+    """Give the longest time without an acknowledged row, the run's start and end included."""
+    moments = [0.0, *sorted(done.ended for done in acknowledged), duration]
+    return max(later - earlier for earlier, later in zip(moments, moments[1:]))
+
+
+def account(run: str, attempts: list[Attempt], *, duration: float) -> dict[str, object]:
+    """Sum the attempts up."""
+    acknowledged = [done for done in attempts if done.error is None]
+    failed = [done for done in attempts if done.error is not None]
+    return {
+        "run": run,
+        "seconds": round(duration, 3),
+        "attempts": len(attempts),
+        "failed": len(failed),
+        "acknowledged": sorted(done.number for done in acknowledged),
+        "longest_gap": round(longest_gap(acknowledged, duration=duration), 3),
+        "slowest": round(max((done.ended - done.started for done in acknowledged), default=0.0), 3),
+        "errors": dict(collections.Counter(done.error for done in failed).most_common(5)),
+        "first_failure": min((round(done.started, 3) for done in failed), default=None),
+        "last_failure": max((round(done.started, 3) for done in failed), default=None),
+    }
+
+
+def arguments(argv: list[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description="Insert numbered rows at a steady rate; give an account in JSON.")
+    parser.add_argument("--dsn", required=True, help="libpq connection string of the database")
+    parser.add_argument("--run", default=uuid.uuid4().hex, help="name of this run in the table (default: a new one)")
+    parser.add_argument("--interval", type=float, default=0.02, help="seconds between attempts (default: 0.02)")
+    parser.add_argument("--limit", type=float, default=2.0, help="seconds after which one failed (default: 2)")
+    parser.add_argument("--duration", type=float, default=600.0, help="seconds after which to end (default: 600)")
+    parser.add_argument("--until-file", type=pathlib.Path, help="end as soon as this file exists")
+    return parser.parse_args(argv)
+
+
+def main() -> int:
+    """Insert until the time is over or the file is there, then print the account."""
+    options = arguments()
+    # libpq counts the time to connect in whole seconds from 2; the server and the kernel end an established connection.
+    dsn = psycopg2.extensions.make_dsn(
+        options.dsn,
+        connect_timeout=max(2, round(options.limit)),
+        tcp_user_timeout=round(options.limit * 1000),
+        options=f"-c statement_timeout={round(options.limit * 1000)}",
+    )
+    stop = threading.Event()
+    begin = time.monotonic()
+    pending: list[concurrent.futures.Future[Attempt]] = []
+    with concurrent.futures.ThreadPoolExecutor(max_workers=round(2 * options.limit / options.interval)) as pool:
+        number = 0
+        while time.monotonic() - begin < options.duration and not (options.until_file and options.until_file.exists()):
+            number += 1
+            pending.append(pool.submit(attempt, options.run, number, dsn=dsn, begin=begin))
+            stop.wait(max(0.0, begin + number * options.interval - time.monotonic()))
+        attempts = [future.result() for future in pending]
+    json.dump(account(options.run, attempts, duration=time.monotonic() - begin), sys.stdout)
+    sys.stdout.write("\n")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

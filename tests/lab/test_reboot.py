@@ -1,0 +1,134 @@
+# Copyright: Duplex contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Nodes that reboot or lose power: afterwards one is active, users are served, and nothing acknowledged is lost."""
+
+from __future__ import annotations
+
+import typing as t
+
+import pytest
+
+from . import harness
+from .harness import NODES, lab, psql, wait_until
+
+if t.TYPE_CHECKING:
+    from .harness import Site
+
+# How long a node that boots alone with data that may be behind waits for its peer (molecule/shared/settings.yml).
+GRACE = 10
+# From the power button to a settled role: boot, probe, promotion, with two nodes on two busy cores.
+BOOT = 60
+
+
+@pytest.fixture
+def account(site: Site) -> dict[str, t.Any]:
+    """Insert rows while both nodes are up, and wait until both have them."""
+    written = site.insert(seconds=1)
+    assert written["failed"] == 0, written["errors"]
+    wait_until("all rows on the standby", lambda: site.has_all(site.standby(), written), within=1)
+    return written
+
+
+@pytest.fixture(autouse=True)
+def conference(site: Site) -> None:
+    """Leave something to find again in the application."""
+    site.conference("populate")
+
+
+def serves(site: Site, account: dict[str, t.Any]) -> None:
+    """Check from the user's side that the shared hostname leads to a node that takes writes and has lost nothing."""
+    assert len(harness.owners(watch=2)) == 1
+    assert site.has_all(site.active(), account)
+    assert site.insert(seconds=1)["failed"] == 0
+    site.conference("verify")
+
+
+def test_a_rebooted_standby_is_the_standby_again(site: Site, account: dict[str, t.Any]) -> None:
+    active, standby = site.active(), site.standby()
+    with site.inserting() as meanwhile:
+        lab("reboot", standby)
+        assert site.settle(within=BOOT) == active
+    assert meanwhile["failed"] == 0, meanwhile["errors"]
+    serves(site, account)
+    wait_until("all rows on the standby", lambda: site.has_all(standby, meanwhile), within=5)
+
+
+def test_a_rebooted_active_node_leaves_one_active_node(site: Site, account: dict[str, t.Any]) -> None:
+    lab("reboot", site.active())
+    site.settle(within=BOOT)
+    serves(site, account)
+
+
+def test_an_active_node_that_lost_its_power_is_active_again(site: Site, account: dict[str, t.Any]) -> None:
+    active = site.active()
+    lab("power-off", active)
+    assert harness.owners(watch=2) == []
+    lab("power-on", active)
+    assert site.settle(within=BOOT) == active
+    serves(site, account)
+
+
+def test_both_lost_their_power_and_return_together(site: Site, account: dict[str, t.Any]) -> None:
+    lab("power-off", *NODES)
+    lab("power-on", *NODES)
+    site.settle(within=BOOT + GRACE)
+    serves(site, account)
+
+
+def test_both_lost_their_power_and_the_active_node_returns_first(site: Site, account: dict[str, t.Any]) -> None:
+    active, standby = site.active(), site.standby()
+    lab("power-off", *NODES)
+    lab("power-on", active)
+    wait_until(f"{active} is active alone", lambda: site.active() == active, within=BOOT)
+    lab("power-on", standby)
+    assert site.settle(within=BOOT) == active
+    serves(site, account)
+
+
+def test_both_lost_their_power_and_the_standby_returns_first(site: Site, account: dict[str, t.Any]) -> None:
+    active, standby = site.active(), site.standby()
+    lab("power-off", *NODES)
+    lab("power-on", standby)
+    wait_until(f"{standby} is active alone", lambda: site.active() == standby, within=BOOT + GRACE)
+    lab("power-on", active)
+    assert site.settle(within=BOOT) == standby
+    serves(site, account)
+
+
+def test_two_histories_of_one_timeline_are_told_apart(site: Site, account: dict[str, t.Any]) -> None:
+    # The last of the stories: its site stays diverged.
+    lab("power-off", *NODES)
+    alone = {}
+    for node in NODES:
+        lab("power-on", node)
+        wait_until(f"{node} is active alone", lambda node=node: site.active() == node, within=BOOT + GRACE)
+        alone[node] = harness.status(node)["database"]
+        psql(node, f"INSERT INTO entries VALUES ('only on {node}', 1)", database="ledger")
+        lab("power-off", node)
+    first, second = (alone[node] for node in NODES)
+    assert first["timeline"] == second["timeline"]
+    assert first["lineage"] != second["lineage"]
+
+    lab("power-on", *NODES)
+    wait_until("one active node and one standby", lambda: one_active_one_standby(site), within=BOOT + GRACE)
+    standby = site.standby()
+    wait_until(f"an alarm on {standby}", lambda: "diverged" in alarms(standby), within=10)
+    assert harness.status(standby)["exit_status"] == 2
+    for node in NODES:
+        assert not site.replicates(node)
+        assert psql(node, "SELECT count(*) FROM pg_stat_replication").stdout.strip() == "0"
+        assert site.ledger(node, f"only on {node}") == {1}
+        assert site.ledger(node, f"only on {site.peer_of(node)}") == set()
+    serves(site, account)
+
+
+def alarms(node: str) -> list[str]:
+    """Give the names of a node's alarms."""
+    return [alarm["name"] for alarm in harness.status(node)["alarms"]]
+
+
+def one_active_one_standby(site: Site) -> bool:
+    """Tell whether the nodes and the network agree on the roles, whatever replication does."""
+    active = site.active()
+    return {node: harness.status(node)["role"] for node in NODES} == {active: "active", site.peer_of(active): "standby"}

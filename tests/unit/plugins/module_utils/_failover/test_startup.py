@@ -1,0 +1,269 @@
+# Copyright: Duplex contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Boots, power cuts and kills of two simulated nodes under the real code; each audits the safety rules at every step."""
+
+from __future__ import annotations
+
+import pathlib
+
+import pytest
+from ansible_collections.duplex.failover.plugins.module_utils._failover import follow, startup
+from ansible_collections.duplex.failover.plugins.module_utils._failover.model import Role
+
+from .simulated import Killed, SimulatedNode, SimulatedSite, settle
+
+
+@pytest.fixture
+def site(tmp_path: pathlib.Path) -> SimulatedSite:
+    return SimulatedSite(tmp_path)
+
+
+def roles(site: SimulatedSite) -> tuple[Role | None, Role | None]:
+    return site.nodes[0].role, site.nodes[1].role
+
+
+def test_a_new_site_has_one_active_node_and_a_follower(site: SimulatedSite) -> None:
+    one, two = site.build()
+    assert roles(site) == (Role.ACTIVE, Role.STANDBY)
+    assert two.state.upstream.exists() and two.postgres.recovering
+    assert [(row.epoch, row.served) for row in one.postgres.lineage] == [(1, True)]
+
+
+def test_the_standby_reboots_and_follows_again(site: SimulatedSite) -> None:
+    _, two = site.build()
+    two.power_off()
+    two.power_on()
+    assert not two.state.upstream.exists(), "a standby boots without upstream"
+    settle(two)
+    two.serve()
+    assert roles(site) == (Role.ACTIVE, Role.STANDBY) and two.state.upstream.exists()
+
+
+def test_the_active_node_reboots_and_is_active_again_with_the_peers_grant(site: SimulatedSite) -> None:
+    one, two = site.build()
+    one.power_off()
+    one.power_on()
+    assert one.postgres.recovering and not one.has_address
+    settle(one)
+    assert roles(site) == (Role.ACTIVE, Role.STANDBY)
+    assert two.ports.journal.state().grants == 1
+    two.serve()
+    assert two.state.upstream.exists()
+    assert [row.epoch for row in one.postgres.lineage] == [1, 1], "a promotion at boot keeps the epoch"
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)], ids=["active first", "standby first"])
+def test_power_cut_to_both_and_return_within_the_grace(site: SimulatedSite, order: tuple[int, int]) -> None:
+    for node in site.build():
+        node.power_off()
+    first, second = (site.nodes[index] for index in order)
+    first.power_on()
+    first.think()
+    second.power_on()
+    settle(first, second)
+    assert roles(site) == (Role.ACTIVE, Role.STANDBY)
+
+
+def test_both_boot_at_the_same_moment_and_contend(site: SimulatedSite) -> None:
+    for node in site.build():
+        node.power_off()
+    site.contenders = ("02:00:00:00:00:77",)
+    for node in site.nodes:
+        node.power_on()
+    settle(*site.nodes)
+    assert sorted(role.value for role in roles(site) if role) == ["active", "standby"]
+
+
+def test_the_standby_alone_takes_the_role_after_the_grace_only(site: SimulatedSite) -> None:
+    one, two = site.build()
+    one.power_off()
+    two.power_off()
+    two.power_on()
+    begun = site.clock.now
+    settle(two)
+    assert two.role is Role.ACTIVE and site.clock.now - begun >= 30
+
+
+def test_the_old_active_that_wrote_more_returns_diverged_and_stays_standby(site: SimulatedSite) -> None:
+    one, two = site.build()
+    two.power_off()
+    one.postgres.end += 500
+    one.power_off()
+    two.power_on()
+    settle(two)
+    one.power_on()
+    settle(one)
+    one.serve()
+    assert roles(site) == (Role.STANDBY, Role.ACTIVE)
+    assert not one.state.upstream.exists()
+    assert "wrote 500 bytes" in one.state.alarms()[follow.ALARM] or "bytes of WAL" in one.state.alarms()[follow.ALARM]
+
+
+def promoted_alone(site: SimulatedSite) -> tuple[SimulatedNode, SimulatedNode]:
+    """Cut from each other both promote: the same timeline number, two histories (design, section 4)."""
+    one, two = site.build()
+    for node in (one, two):
+        node.power_off()
+    site.connected = False
+    for node in (one, two):
+        node.power_on()
+        settle(node)
+    assert roles(site) == (Role.ACTIVE, Role.ACTIVE)
+    assert one.postgres.timeline == two.postgres.timeline
+    for node in (one, two):
+        node.power_off()
+    site.connected = True
+    return one, two
+
+
+def test_two_histories_on_one_timeline_never_follow_each_other(site: SimulatedSite) -> None:
+    one, two = promoted_alone(site)
+    for node in (one, two):
+        node.power_on()
+    settle(one, two)
+    assert sorted(role.value for role in roles(site) if role) == ["active", "standby"]
+    for node in (one, two):
+        node.serve()
+        assert not node.state.upstream.exists()
+    standby = one if one.role is Role.STANDBY else two
+    assert "each was promoted alone" in standby.state.alarms()[follow.ALARM]
+
+
+def test_a_stranger_on_the_shared_address_keeps_both_standby(site: SimulatedSite) -> None:
+    one, two = site.build()
+    one.power_off()
+    two.power_off()
+    site.strangers = ("02:00:00:00:00:99",)
+    for node in (one, two):
+        node.power_on()
+    settle(one, two)
+    assert roles(site) == (Role.STANDBY, Role.STANDBY)
+    settled = one.state.settled()
+    assert settled is not None and "02:00:00:00:00:99" in settled.alarm
+
+
+def test_data_that_never_joined_never_becomes_active(site: SimulatedSite) -> None:
+    one, two = site.build()
+    one.power_off()
+    two.power_off()
+    two.state.leave()
+    two.power_on()
+    settle(two)
+    assert two.role is Role.STANDBY and not two.has_address
+
+
+def test_data_of_another_system_identifier_never_becomes_active(site: SimulatedSite) -> None:
+    one, _ = site.build()
+    one.power_off()
+    site.nodes[1].power_off()
+    one.postgres.system_identifier = "9999"
+    one.power_on()
+    settle(one)
+    assert one.role is Role.STANDBY
+
+
+def test_a_server_that_does_not_start_leaves_the_role_to_the_peer(site: SimulatedSite) -> None:
+    one, two = site.build()
+    one.power_off()
+    two.power_off()
+    one.postgres.starts = False
+    one.power_on()
+    two.power_on()
+    settle(one, two)
+    assert roles(site) == (Role.STANDBY, Role.ACTIVE)
+
+
+def test_the_server_restarts_within_one_boot_as_primary_of_the_same_timeline(site: SimulatedSite) -> None:
+    one, _ = site.build()
+    timeline = one.postgres.timeline
+    one.postgres.stop(timeout=1)
+    assert not one.has_address and one.postgres.signal
+    one.postgres.start()
+    assert one.has_address and not one.postgres.recovering and one.postgres.timeline == timeline
+
+
+def test_the_server_that_restarts_while_another_holds_the_address_is_a_standby(site: SimulatedSite) -> None:
+    one, _ = site.build()
+    one.postgres.stop(timeout=1)
+    site.strangers = ("02:00:00:00:00:99",)
+    one.postgres.start()
+    assert one.postgres.recovering and not one.has_address and one.role is None
+
+
+def test_an_operators_start_on_a_standby_is_a_standbys(site: SimulatedSite) -> None:
+    _, two = site.build()
+    two.postgres.stop(timeout=1)
+    two.postgres.signal = False
+    two.postgres.start()
+    assert two.postgres.recovering
+
+
+def test_two_settled_standbys_decide_again(site: SimulatedSite) -> None:
+    one, two = site.build()
+    one.power_off()
+    site.strangers = ("02:00:00:00:00:99",)
+    one.power_on()
+    settle(one)
+    site.strangers = ()
+    resident = [startup_service(node) for node in (one, two)]
+    for _ in range(30):
+        for service in resident:
+            service.step()
+        site.clock.sleep(1)
+    settle(*(node for node in (one, two) if node.role is None))
+    settle(one, two)
+    assert sorted(role.value for role in roles(site) if role) == ["active", "standby"]
+
+
+def startup_service(node: SimulatedNode):  # type: ignore[no-untyped-def]
+    from ansible_collections.duplex.failover.plugins.module_utils._failover.service import Service
+
+    return Service(node.ports)
+
+
+def kill_points(tmp_path: pathlib.Path) -> list[str]:
+    """Every step that the active node's return after a reboot goes through."""
+    site = SimulatedSite(tmp_path)
+    one, _ = site.build()
+    one.power_off()
+    one.steps.clear()
+    one.power_on()
+    settle(one)
+    return sorted(set(one.steps))
+
+
+@pytest.mark.parametrize("reboot", [False, True], ids=["killed", "power cut"])
+def test_killed_at_every_step_a_rerun_converges(tmp_path: pathlib.Path, reboot: bool) -> None:
+    points = kill_points(tmp_path / "points")
+    assert len(points) >= 8
+    for number, point in enumerate(points):
+        site = SimulatedSite(tmp_path / str(number))
+        one, two = site.build()
+        one.power_off()
+        one.kill_at = point
+        with pytest.raises(Killed):
+            one.power_on()
+            settle(one)
+        one.check = None
+        if reboot:
+            one.power_off()
+            one.power_on()
+        settle(one)
+        two.serve()
+        assert roles(site) == (Role.ACTIVE, Role.STANDBY), point
+        assert one.ports.journal.state().unfinished is None, point
+        assert two.state.upstream.exists(), (point, two.state.alarms(), two.said)
+
+
+def test_a_dry_run_changes_nothing(site: SimulatedSite) -> None:
+    one, two = site.build()
+    one.power_off()
+    two.power_off()
+    one.power_on()
+    before = sorted(path.name for path in one.state.volatile.iterdir())
+    entries = len(one.ports.journal.entries())
+    decision, _, _ = startup.look(one.ports)
+    assert decision.row == 8
+    assert sorted(path.name for path in one.state.volatile.iterdir()) == before
+    assert len(one.ports.journal.entries()) == entries and one.postgres.recovering

@@ -1,0 +1,116 @@
+# Copyright: Duplex contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The status document, its alarms and its exit status, on simulated nodes."""
+
+from __future__ import annotations
+
+import pathlib
+import typing as t
+
+import pytest
+from ansible_collections.duplex.failover.plugins.module_utils._failover import status
+from ansible_collections.duplex.failover.plugins.module_utils._failover.errors import FailoverError
+from ansible_collections.duplex.failover.plugins.module_utils._failover.files import write_json
+
+from .simulated import SimulatedNode, SimulatedSite, settle
+
+KEYS = {"schema", "site", "node", "role", "shared_address", "unique_address", "database", "replication", "alarms"}
+
+
+@pytest.fixture
+def site(tmp_path: pathlib.Path) -> SimulatedSite:
+    return SimulatedSite(tmp_path)
+
+
+def names(document: t.Mapping[str, t.Any]) -> set[str]:
+    return {alarm["name"] for alarm in document["alarms"]}
+
+
+def look(node: SimulatedNode) -> dict[str, t.Any]:
+    return status.document(node.ports)
+
+
+def test_both_nodes_agree_on_one_active(site: SimulatedSite) -> None:
+    one, two = site.build()
+    active, standby = look(one), look(two)
+    assert active.keys() >= KEYS and active["schema"] == 1
+    assert (active["role"], standby["role"]) == ("active", "standby")
+    assert (active["peer"]["role"], standby["peer"]["role"]) == ("standby", "active")
+    assert active["shared_address"]["here"] and not standby["shared_address"]["here"]
+    assert active["database"]["writable"] and not standby["database"]["writable"]
+    assert standby["replication"]["state"] == "receiving"
+    assert status.exit_status(standby) == 0 and names(standby) == set()
+
+
+def test_an_active_node_that_nobody_follows_is_a_warning(site: SimulatedSite) -> None:
+    one, two = site.build()
+    assert names(look(one)) == {"unprotected"} and status.exit_status(look(one)) == 1
+    two.power_off()
+    assert names(look(one)) == {"peer_silent"}
+
+
+def test_an_active_node_without_its_address_is_critical(site: SimulatedSite) -> None:
+    one, _ = site.build()
+    one.has_address = False
+    assert "active_incomplete" in names(look(one)) and status.exit_status(look(one)) == 2
+
+
+def test_an_active_node_without_its_server_is_critical(site: SimulatedSite) -> None:
+    one, _ = site.build()
+    one.postgres.stop(timeout=1)
+    document = look(one)
+    assert {"active_incomplete", "not_eligible"} <= names(document) and status.exit_status(document) == 2
+    assert not document["database"]["running"] and document["replication"]["state"] == "unknown"
+
+
+def test_a_standby_with_the_address_or_a_writable_server_is_critical(site: SimulatedSite) -> None:
+    one, two = site.build()
+    one.power_off()
+    two.has_address, two.postgres.recovering = True, False
+    assert {"address_without_role", "writable_without_role"} <= names(look(two))
+
+
+def test_two_nodes_of_which_none_is_active_are_critical(site: SimulatedSite) -> None:
+    one, two = site.build()
+    one.power_off()
+    one.power_on()
+    assert "starting" in names(look(one))
+    assert "nobody_active" in names(look(two))
+
+
+def test_holds_and_other_versions_are_told(site: SimulatedSite, monkeypatch: pytest.MonkeyPatch) -> None:
+    one, _ = site.build()
+    write_json(one.state.lasting / "hold.json", {"reason": "new fans"})
+    monkeypatch.setattr(status, "VERSION", "9.9.9")
+    document = look(one)
+    assert {"hold", "version"} <= names(document) and document["hold"] == "new fans"
+
+
+def test_a_diverged_standby_is_critical_and_names_the_command(site: SimulatedSite) -> None:
+    one, two = site.build()
+    two.power_off()
+    one.postgres.end += 500
+    one.power_off()
+    two.power_on()
+    settle(two)
+    one.power_on()
+    settle(one)
+    one.serve()
+    document = look(one)
+    alarm = next(alarm for alarm in document["alarms"] if alarm["name"] == "diverged")
+    assert alarm["level"] == "critical" and "duplexctl join --rebuild" in alarm["text"]
+
+
+def test_the_text_names_what_an_operator_looks_for(site: SimulatedSite) -> None:
+    one, two = site.build()
+    text = status.describe(look(two))
+    for words in ("london-2", "STANDBY", "198.51.100.10", "london.example.com", "timeline 1", "london-1: active"):
+        assert words in text
+    one.postgres.stop(timeout=1)
+    assert "NOT RUNNING" in status.describe(look(one)) and "CRITICAL" in status.describe(look(one))
+
+
+def test_a_host_without_duplex_has_the_same_keys() -> None:
+    document = status.for_unconfigured(FailoverError("run site.yml"), node="somewhere")
+    assert document.keys() >= KEYS and document["role"] == "unjoined" and status.exit_status(document) == 2

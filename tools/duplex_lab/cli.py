@@ -1,0 +1,118 @@
+# Copyright: Duplex contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The command line of tools/lab."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import typing as t
+
+from . import image, inspection, lifecycle, power
+from .command import LabError
+from .topology import plan
+
+if t.TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+def parser() -> argparse.ArgumentParser:
+    """Give the parser of the command line."""
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument(
+        "--name",
+        default=os.environ.get("DUPLEX_LAB") or "lab",
+        help="which lab; several exist side by side with the same addresses (default: $DUPLEX_LAB, or lab)",
+    )
+    top = argparse.ArgumentParser(
+        prog="tools/lab", description="Real Debian nodes on a network of their own, for trying the collection out."
+    )
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def add(name: str, summary: str, *, hosts: str = "") -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=summary, description=summary, parents=[common])
+        if hosts:
+            sub.add_argument("hosts", metavar="HOST", nargs=hosts)
+        return sub
+
+    up = add("up", "Build the lab, or start what is off in it.")
+    up.add_argument("--suite", choices=image.SUITES, default=image.SUITES[0], help="Debian release of the nodes")
+    add("down", "Remove the lab with all that its nodes hold.")
+    status = add("status", "Show the lab's hosts; the exit status is 0 when all are on and plugged in, else 3.")
+    status.add_argument("--json", action="store_true", help="as data")
+    run = add("exec", "Run a command on a host, as root; options go before HOST, and the exit status is the command's.")
+    run.add_argument("host", metavar="HOST")
+    run.add_argument("argv", metavar="-- CMD", nargs=argparse.REMAINDER)
+    for name, summary in (
+        ("reboot", "Reboot nodes in an orderly way."),
+        ("power-on", "Start nodes that are off, all at the same moment."),
+    ):
+        starting = add(name, summary, hosts="+")
+        starting.add_argument("--no-wait", action="store_true", help="do not wait for the end of the boot")
+    add("power-off", "Pull the plugs of nodes, all at the same moment.", hosts="+")
+    add("unplug", "Pull the network cables of hosts.", hosts="+")
+    add("plug", "Put the network cables of hosts back.", hosts="+")
+    owner = add(
+        "owner",
+        "Ask from the client's seat who has the site's shared address; the exit status is 0 for one owner, else 3.",
+    )
+    owner.add_argument("--watch", metavar="SECONDS", type=float, default=1.0, help="for how long (default: 1)")
+    owner.add_argument("--json", action="store_true", help="as data")
+    build = add("image", "Build the nodes' image, unless it is there.")
+    build.add_argument("--suite", choices=image.SUITES, default=image.SUITES[0], help="Debian release of the nodes")
+    # Not for users: it is started with each node.
+    guard = commands.add_parser("guard", parents=[common])
+    guard.add_argument("host")
+    guard.add_argument("pid", type=int)
+    return top
+
+
+def dispatch(arguments: argparse.Namespace) -> int:
+    """Do what the command line says and give the exit status."""
+    lab = plan(arguments.name)
+    command = arguments.command
+    if command == "up":
+        lifecycle.up(lab, suite=arguments.suite)
+    elif command == "down":
+        lifecycle.down(lab)
+    elif command == "image":
+        lifecycle.build_image(arguments.suite)
+    elif command == "status":
+        return inspection.status(lab, as_json=arguments.json)
+    elif command == "exec":
+        inspection.execute(lab, arguments.host, arguments.argv)
+    elif command == "owner":
+        return inspection.owner(lab, seconds=arguments.watch, as_json=arguments.json)
+    elif command == "guard":
+        power.stand_guard(lab, arguments.host, arguments.pid)
+    elif command == "reboot":
+        power.reboot(lab, arguments.hosts, wait=not arguments.no_wait)
+    elif command == "power-on":
+        power.power_on(lab, arguments.hosts, wait=not arguments.no_wait)
+    else:
+        action = {"power-off": power.power_off, "unplug": power.unplug, "plug": power.plug}[command]
+        action(lab, arguments.hosts)
+    return 0
+
+
+def main(argv: Sequence[str], *, program: str) -> int:
+    """Run the command line, as root, and give the exit status."""
+    arguments = parser().parse_args(argv)
+    if os.geteuid() != 0:
+        os.execvp("sudo", ["sudo", "--preserve-env=DUPLEX_LAB", sys.executable, program, *argv])
+    try:
+        result = dispatch(arguments)
+        sys.stdout.flush()
+        return result
+    except LabError as error:
+        print(f"lab: error: {error}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:
+        # Whoever read the output has seen enough; nothing is left to be flushed at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except KeyboardInterrupt:
+        print("lab: interrupted; the next 'tools/lab up' or 'down' cleans up", file=sys.stderr)
+        return 130

@@ -1,0 +1,117 @@
+# Copyright: Duplex contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Building a lab up and taking it down, whatever state it is in."""
+
+from __future__ import annotations
+
+import time
+import typing as t
+import uuid
+
+from . import containers, image, network, node_files, power, state
+from .command import LabError, run, say, together
+from .topology import Kind
+
+if t.TYPE_CHECKING:
+    from .topology import Host, Lab
+
+
+def up(lab: Lab, *, suite: str) -> None:
+    """Bring a lab to the state in which all of its nodes run, keeping the one that is there if it is whole."""
+    with state.lock(lab.name):
+        built = state.read_built(lab)
+        if built and _is_whole(lab):
+            _complete(lab, built, suite)
+            return
+        name = _image(suite)
+        _remove(lab)
+        _build(lab, suite, name)
+
+
+def down(lab: Lab) -> None:
+    """Remove everything that a lab of this name has on the machine, its nodes' files included."""
+    with state.lock(lab.name):
+        if _remove(lab):
+            say(f"lab {lab.name} is down")
+        else:
+            say(f"lab {lab.name} is not there: nothing to do")
+
+
+def build_image(suite: str) -> None:
+    """Build the image of a suite, or say that it is there."""
+    say(f"image {_image(suite)} is ready")
+
+
+def _image(suite: str) -> str:
+    with state.lock("_image", timeout=image.BUILD_TIMEOUT):
+        return image.ensure(suite)
+
+
+def _is_whole(lab: Lab) -> bool:
+    """Whether every part of a lab is there; a node may be powered off."""
+    there = set(containers.leftovers(lab))
+    if not network.exists(lab.switch_namespace) or any(lab.container(node) not in there for node in lab.nodes):
+        return False
+    return all(network.exists(lab.namespace(host)) for host in lab.hosts if host.kind is Kind.NAMESPACE)
+
+
+def _complete(lab: Lab, built: state.Built, suite: str) -> None:
+    """Start what is powered off in a lab that is otherwise whole."""
+    if built.suite != suite:
+        raise LabError(
+            f"lab {lab.name} is up with {built.suite}, not {suite}; "
+            f"run: tools/lab down --name {lab.name}, or give the other one another --name"
+        )
+    off = [node for node in lab.nodes if containers.state(lab, node).status != "running"]
+    if off:
+        say(f"lab {lab.name} is already built; powering on {', '.join(node.name for node in off)}")
+        together(lambda node: power.boot(lab, node), off)
+    say(f"lab {lab.name} is already up ({built.suite})")
+    if built.image != image.tag(suite):
+        say(f"its image is not of the present recipe; to have that: tools/lab down --name {lab.name}, then up")
+
+
+def _build(lab: Lab, suite: str, name: str) -> None:
+    """Build a lab where there is nothing of it."""
+    say(f"building lab {lab.name}: network")
+    state.make_directory(lab)
+    network.create_switch(lab)
+    for host in lab.hosts:
+        network.connect(lab, host)
+    say(f"building lab {lab.name}: {', '.join(node.name for node in lab.nodes)}")
+    key = state.public_key()
+
+    def make(node: Host) -> None:
+        files = node_files.node_files(node, machine_id=uuid.uuid4().hex, public_key=key)
+        containers.create(lab, node, image=name, files=node_files.archive(files, now=time.time()))
+        power.boot(lab, node)
+
+    together(make, lab.nodes)
+    state.write_built(lab, state.Built(suite, name))
+    say(f"lab {lab.name} is up")
+
+
+def _remove(lab: Lab) -> bool:
+    """Remove all that is left of a lab; False when there was nothing."""
+    present = containers.leftovers(lab)
+    namespaces = network.leftover_namespaces(lab)
+    if not present and not namespaces and not state.directory(lab).exists():
+        return False
+    say(f"removing what is there of lab {lab.name}")
+    for host in lab.hosts:
+        state.close_connections(lab, host)
+    (state.directory(lab) / "built.json").unlink(missing_ok=True)
+    containers.remove(present)
+    for namespace in namespaces:
+        end_programs(namespace)
+        network.remove_namespace(namespace)
+    state.forget(lab)
+    return True
+
+
+def end_programs(namespace: str) -> None:
+    """End the programs that still run in a namespace: with them, its interfaces would live on."""
+    found = run(["ip", "netns", "pids", namespace], check=False).stdout.split()
+    if found:
+        run(["kill", "-KILL", *found], check=False)
