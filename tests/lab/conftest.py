@@ -16,10 +16,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         item.add_marker(pytest.mark.lab)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def site() -> Site:
     """Give the converged site of the lab in its normal state: one active node, the other follows it."""
     found = Site()
-    found.settle(within=60)
-    found.open_ledger()
+    found.open_ledger(found.settle(within=60))
     return found

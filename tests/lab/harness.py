@@ -82,7 +82,7 @@ def psql(node: str, query: str, *, database: str = "postgres", check: bool = Tru
     return on(node, "runuser", "-u", "postgres", "--", "psql", *options, stdin=query, check=check)
 
 
-def owners(*, watch: float = 1.0) -> list[str]:
+def owners(*, watch: float = 0.6) -> list[str]:
     """Ask from the client who answers for the shared address; a host that the lab does not know is given by its MAC."""
     asked = run("tools/lab", "owner", "--json", f"--watch={watch}", timeout=watch + 20, check=False)
     return [owner["host"] or owner["mac"] for owner in json.loads(asked.stdout)["owners"]]
@@ -135,7 +135,10 @@ class Site:
     def settle(self, *, within: float) -> str:
         """Wait until network, both nodes and the replication agree on one active node; give its name."""
 
+        active = ""
+
         def agreed() -> bool:
+            nonlocal active
             active = self.active()
             standby = self.peer_of(active)
             roles = {node: status(node)["role"] for node in NODES}
@@ -144,7 +147,7 @@ class Site:
             return self.replicates(standby)
 
         wait_until("one active node, the other follows it", agreed, within=within)
-        return self.active()
+        return active
 
     def replicates(self, standby: str) -> bool:
         """Tell whether a standby receives from its peer."""
@@ -153,9 +156,8 @@ class Site:
 
     # The ledger: numbered rows, written through the shared address
 
-    def open_ledger(self) -> None:
+    def open_ledger(self, active: str) -> None:
         """Create the database that the inserting client writes to, unless it is there."""
-        active = self.active()
         if psql(active, "SELECT 1 FROM pg_database WHERE datname = 'ledger'").stdout.strip() != "1":
             psql(active, LEDGER_SCHEMA)
 
@@ -191,12 +193,19 @@ class Site:
 
     # The application
 
-    def conference(self, action: str) -> Completed:
-        """Use the example application as one of its users, at the shared hostname."""
+    def meet(self) -> None:
+        """Leave something in the example application, as one of its users: an account, a profile, groups, a room, messages."""
+        self._conference("create")
+        self._conference("populate", "--messages=3")
+
+    def meet_again(self) -> None:
+        """Find all of that again at the shared hostname."""
+        self._conference("verify", "--messages=3")
+
+    def _conference(self, action: str, *arguments: str) -> None:
         authority = f"/run/duplex-lab/{os.environ.get('DUPLEX_LAB') or 'lab'}/pki/london/ca.crt"
         client = [sys.executable, str(EXAMPLE / "client.py"), action, f"--host={SHARED_HOSTNAME}", f"--ca={authority}"]
-        limits = ["--wait=20", "--messages=3"]
-        return on(CLIENT, "env", "CONFERENCING_PASSWORD=conference", *client, *limits, timeout=90)
+        on(CLIENT, "env", "CONFERENCING_PASSWORD=conference", *client, "--wait=20", *arguments, timeout=90)
 
     # The operator
 

@@ -23,17 +23,13 @@ BOOT = 60
 
 @pytest.fixture
 def account(site: Site) -> dict[str, t.Any]:
-    """Insert rows while both nodes are up, and wait until both have them."""
+    """Begin with both nodes up: leave something in the application, insert rows, and wait until both nodes have them."""
+    site.settle(within=BOOT)
+    site.meet()
     written = site.insert(seconds=1)
     assert written["failed"] == 0, written["errors"]
     wait_until("all rows on the standby", lambda: site.has_all(site.standby(), written), within=1)
     return written
-
-
-@pytest.fixture(autouse=True)
-def conference(site: Site) -> None:
-    """Leave something to find again in the application."""
-    site.conference("populate")
 
 
 def serves(site: Site, account: dict[str, t.Any]) -> None:
@@ -41,7 +37,7 @@ def serves(site: Site, account: dict[str, t.Any]) -> None:
     assert len(harness.owners(watch=2)) == 1
     assert site.has_all(site.active(), account)
     assert site.insert(seconds=1)["failed"] == 0
-    site.conference("verify")
+    site.meet_again()
 
 
 def test_a_rebooted_standby_is_the_standby_again(site: Site, account: dict[str, t.Any]) -> None:

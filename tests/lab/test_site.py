@@ -70,19 +70,19 @@ def test_replication_comes_from_the_standbys_unique_address_alone_and_is_encrypt
     assert connections == [f"{UNIQUE_ADDRESSES[site.peer_of(active)]}|t|duplex_replication"]
 
 
-@pytest.mark.parametrize("sslmode", ["disable", "require"])
 @pytest.mark.parametrize("target", [SHARED_ADDRESS, *UNIQUE_ADDRESSES.values()])
 @pytest.mark.parametrize("user", ["duplex_replication", "postgres"])
-def test_replication_from_elsewhere_is_refused(site: Site, user: str, target: str, sslmode: str) -> None:
-    dsn = f"host={target} user={user} dbname=postgres replication=true sslmode={sslmode} connect_timeout=5"
+def test_replication_from_elsewhere_is_refused(site: Site, user: str, target: str) -> None:
+    # libpq tries with encryption, then without.
+    dsn = f"host={target} user={user} dbname=postgres replication=true sslmode=prefer connect_timeout=5"
     attempt = on(CLIENT, sys.executable, "-c", f"import psycopg2; psycopg2.connect({dsn!r})", check=False)
     assert attempt.status != 0
-    assert "pg_hba.conf rejects replication connection" in attempt.stderr
+    assert attempt.stderr.count("pg_hba.conf rejects replication connection") == 2
 
 
 def test_users_find_their_conferences_at_the_shared_hostname(site: Site) -> None:
-    site.conference("populate")
-    site.conference("verify")
+    site.meet()
+    site.meet_again()
 
 
 def test_rerunning_site_yml_is_not_noticed(site: Site) -> None:

@@ -40,6 +40,7 @@ def power_off(lab: Lab, names: Sequence[str]) -> None:
     with _alone(lab, _nodes(lab, names)) as hosts:
         running = {host: number for host in hosts if (number := containers.state(lab, host).pid)}
         for host in hosts:
+            state.forget_pid(lab, host)
             if host not in running:
                 say(f"{host.name} is off already")
         # Off the wire first: the kernel that the node shares with the machine would say goodbye to its peers.
@@ -132,8 +133,8 @@ def stand_guard(lab: Lab, name: str, number: int) -> None:
     if state.read_built(lab) is None:
         return
     with _alone(lab, [host]):
-        found = containers.state(lab, host)
-        if found.status == "missing" or found.pid not in (0, number):
+        # Another command has started the node again meanwhile, or wants it off.
+        if state.recall_pid(lab, host) != number:
             return
         network.cut(lab, host)
         _settle(lab, host)

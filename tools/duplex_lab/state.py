@@ -98,6 +98,11 @@ def recall_pid(lab: Lab, host: Host) -> int | None:
         return None
 
 
+def forget_pid(lab: Lab, host: Host) -> None:
+    """Forget a node's first process: the node is meant to be off."""
+    (directory(lab) / f"pid-{host.name}").unlink(missing_ok=True)
+
+
 def close_connections(lab: Lab, host: Host) -> None:
     """End ssh connections kept open to a host that is going away: the next command would hang in them."""
     for socket in directory(lab).glob(f"ssh-*@{host.address.ip}:*"):
@@ -129,7 +134,7 @@ def lock(name: str, *, shared: bool = False, timeout: float = LOCK_TIMEOUT) -> I
         return True
 
     try:
-        if not taken():
+        if not wait_until(taken, timeout=min(1.0, timeout)):
             say(f"waiting for another command that works on {name}")
             if not wait_until(taken, timeout=timeout):
                 raise LabError(

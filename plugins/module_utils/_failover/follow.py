@@ -48,11 +48,8 @@ def upstream_settings(ports: Ports) -> str:
     return f"primary_conninfo = '{joined}'\nprimary_slot_name = 'duplex_{config.node.number}'\n"
 
 
-def step(ports: Ports, following: Following) -> None:
-    """Once a second on a settled standby: start, keep up or end following."""
-    peer, _ = observe.peer(ports)
-    if peer is None:
-        return
+def step(ports: Ports, following: Following, peer: PeerFacts) -> None:
+    """Once a second on a settled standby whose peer answers: start, keep up or end following."""
     if ports.state.upstream.exists() and following.peer_boot and peer.boot_id != following.peer_boot:
         # Its data may be another one since it rebooted: compare again before any more WAL is taken from it.
         leave(ports, "the active node was rebooted")

@@ -11,7 +11,7 @@ import pathlib
 import time
 import typing as t
 
-from . import network, probe
+from . import network, probe, tls
 from .command import run
 from .config import SiteConfig, load
 from .journal import Journal
@@ -62,6 +62,14 @@ class Ports:
     def addresses(self) -> tuple[network.Address, ...]:
         """The addresses on the interface."""
         return network.addresses(self.runner, self.config.site.interface)
+
+    def certificate_expiry(self, name: str) -> datetime.datetime:
+        """When the certificate `name` of this node ends, in UTC."""
+        return tls.certificate_expiry(self.runner, PKI / name)
+
+    def today(self) -> datetime.datetime:
+        """The time of day in UTC."""
+        return datetime.datetime.now(datetime.timezone.utc)
 
     def start_unit(self, unit: str) -> None:
         """Queue the start of a systemd unit, without waiting for it."""

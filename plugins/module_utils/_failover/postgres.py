@@ -204,8 +204,9 @@ class Postgres:
         """Commit the lineage's row for `intent`; recording it again changes nothing."""
         with self.connection() as cursor:
             cursor.execute(
-                "INSERT INTO duplex.lineage (uuid, parent, epoch, node, reason, fork, timeline) VALUES (%s, %s, %s, %s, "
-                "%s, %s, ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::int) "
+                "INSERT INTO duplex.lineage (uuid, parent, epoch, node, reason, fork, timeline) "
+                "VALUES (%s, %s, %s, %s, %s, %s, "
+                "('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::int) "
                 "ON CONFLICT (uuid) DO NOTHING",
                 (intent.id, intent.parent, intent.epoch, node, intent.reason, format_lsn(intent.fork)),
             )

@@ -95,27 +95,31 @@ class Service:
         ports = self._ports
         try:
             settled = ports.state.settled()
-            if settled is None:
+            if settled is None or settled.role is not Role.STANDBY:
                 self._nobody_since = None
-            elif settled.role is Role.STANDBY:
-                follow.step(ports, self._following)
-                self._look_for_an_active_node()
-            elif settled.role is Role.ACTIVE:
+            if settled is not None and settled.role is Role.ACTIVE:
                 ports.postgres.ensure_slot(takeover.peer_slot(ports))
+            elif settled is not None and settled.role is Role.STANDBY:
+                self._stand_by()
             self._said = ""
         except FailoverError as exc:
             if str(exc) != self._said:
                 ports.say(str(exc))
                 self._said = str(exc)
 
-    def _look_for_an_active_node(self) -> None:
-        """Two nodes that are up and not active decide again; silence is no reason: that is an operator's choice."""
+    def _stand_by(self) -> None:
+        """Follow an active peer; with a peer that is up and not active, decide again who is.
+
+        Silence is no reason for that: what it means is an operator's decision.
+        """
         ports = self._ports
         peer, _ = observe.peer(ports)
-        now = ports.clock.monotonic()
+        if peer is not None:
+            follow.step(ports, self._following, peer)
         if peer is None or peer.role is Role.ACTIVE or peer.claiming:
             self._nobody_since = None
             return
+        now = ports.clock.monotonic()
         self._nobody_since = now if self._nobody_since is None else self._nobody_since
         if now - self._nobody_since >= NOBODY_ACTIVE:
             ports.say(f"nobody has been active for {NOBODY_ACTIVE:g} s: running the startup check again")

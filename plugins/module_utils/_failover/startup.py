@@ -113,6 +113,7 @@ class Check:
         """Say each thing once, not once a second."""
         if text != self._said:
             self._ports.say(text)
+            self._ports.state.report_check(text)
             self._actions.append(text)
             self._said = text
 

@@ -83,6 +83,15 @@ class State:
         """Remember the role until the next boot."""
         write_json(self.volatile / "role.json", {**dataclasses.asdict(settled), "role": settled.role.value})
 
+    def check_says(self) -> str:
+        """What the startup check of this boot said last; empty before it said anything."""
+        document = read_json(self.volatile / "check.json")
+        return "" if document is None else str(document["says"])
+
+    def report_check(self, says: str) -> None:
+        """Keep what the startup check says at this moment, for whoever asks why there is no role."""
+        write_json(self.volatile / "check.json", {"says": says})
+
     def unsettle(self) -> None:
         """Forget the role, so that the startup check decides again."""
         (self.volatile / "role.json").unlink(missing_ok=True)

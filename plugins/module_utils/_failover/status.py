@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import typing as t
 
-from . import lineage, network, observe, takeover
+from . import lineage, network, observe, takeover, tls
 from .errors import FailoverError
 from .model import Role, format_lsn
 from .version import VERSION
@@ -52,7 +52,7 @@ def document(ports: Ports) -> dict[str, t.Any]:
         "node": config.node.inventory_hostname,
         "node_number": config.node.number,
         "role": mine.role.value,
-        "reason": settled.reason if settled else "",
+        "reason": settled.reason if settled else ports.state.check_says(),
         "since": settled.at if settled else None,
         "hold": mine.hold,
         "shared_address": {
@@ -127,10 +127,11 @@ def _replication(mine: Own) -> dict[str, t.Any]:
 def alarms(
     ports: Ports, mine: Own, peer: PeerFacts | None, *, shared_here: bool, link: network.Link
 ) -> t.Iterator[Alarm]:
-    """What is wrong with this node or its site, the gravest last read first by nobody: in order of subject."""
+    """What is wrong with this node or its site, by subject."""
     node, other = ports.config.node.inventory_hostname, ports.config.peer.inventory_hostname
     settled = ports.state.settled()
-    if settled is not None and settled.alarm:
+    # What was alarming when the role was taken is over once WAL flows between the nodes.
+    if settled is not None and settled.alarm and _replication(mine)["state"] in ("none", "unknown"):
         yield Alarm("warning", "startup", settled.alarm)
     for name, text in ports.state.alarms().items():
         yield Alarm("critical" if name == "diverged" else "warning", name, text)
@@ -157,14 +158,30 @@ def alarms(
             "critical", "writable_without_role", f"PostgreSQL on {node} is writable, its role {mine.role.value}"
         )
     if mine.role is Role.STARTING:
-        yield Alarm("warning", "starting", f"{node} has no role yet: see journalctl -u {takeover.STARTUP_UNIT}")
+        says = ports.state.check_says() or f"see journalctl -u {takeover.STARTUP_UNIT}"
+        yield Alarm("warning", "starting", f"{node} has no role yet: {says}")
     if mine.role is Role.STOPPED:
         yield Alarm("warning", "stopped", f"{node} was stopped by an operator; to end that: duplexctl startup")
+    yield from _certificate_alarms(ports)
     if peer is None:
         yield Alarm("warning", "peer_silent", f"{other} does not answer {node}: the site runs unprotected")
     elif peer.version != VERSION:
         yield Alarm("warning", "version", f"{node} runs Duplex {VERSION}, {other} {peer.version}: run site.yml")
     yield from _replication_alarms(ports, mine, peer)
+
+
+def _certificate_alarms(ports: Ports) -> t.Iterator[Alarm]:
+    """Certificates that end soon; nothing stops working at that moment but the streaming of WAL."""
+    for name in ("node.crt", "ca.crt"):
+        try:
+            expiry = ports.certificate_expiry(name)
+        except FailoverError as exc:
+            yield Alarm("warning", "certificate", str(exc))
+            continue
+        if expiry - ports.today() < tls.EXPIRY_ALARM:
+            yield Alarm(
+                "warning", "certificate", f"{name} of {ports.config.node.inventory_hostname} ends on {expiry:%Y-%m-%d}"
+            )
 
 
 def _replication_alarms(ports: Ports, mine: Own, peer: PeerFacts | None) -> t.Iterator[Alarm]:

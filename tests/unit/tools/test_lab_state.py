@@ -57,6 +57,8 @@ def test_a_process_id_is_recalled_until_it_is_unknown() -> None:
     state.make_directory(LAB)
     state.remember_pid(LAB, NODE, 4242)
     assert state.recall_pid(LAB, NODE) == 4242
+    state.forget_pid(LAB, NODE)
+    assert state.recall_pid(LAB, NODE) is None
 
 
 def test_a_lock_keeps_others_out_for_a_bounded_time() -> None:

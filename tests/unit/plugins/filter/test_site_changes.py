@@ -77,7 +77,7 @@ def test_change_of_the_interface() -> None:
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"site": {'])
 def test_file_of_somebody_else(text: str) -> None:
-    with pytest.raises(AnsibleFilterError, match="london-1: /etc/duplex/site.json is not the configuration"):
+    with pytest.raises(AnsibleFilterError, match=r"london-1: /etc/duplex/site\.json is not the configuration"):
         site_changes(text, HOSTVARS, host="london-1", peer="london-2", interface="eth0")
 
 

@@ -9,6 +9,7 @@ PostgreSQL, the wire and time are simulated; the journal, the role files and the
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import pathlib
 import shutil
 import typing as t
@@ -64,6 +65,7 @@ class SimulatedPostgres:
         self.signal = False
         self.recovering = False
         self.slots: set[str] = set()
+        self.standbys: tuple[dict[str, t.Any], ...] = ()
         self.starts = True
 
     def _step(self, name: str) -> None:
@@ -87,7 +89,7 @@ class SimulatedPostgres:
             end=self.end,
             startup_waits_for="RecoveryWalStream",
             receiver=receiver,
-            standbys=(),
+            standbys=self.standbys,
             slots=(),
             pending_restart=(),
             lineage=self.lineage,
@@ -207,6 +209,12 @@ class SimulatedPorts(Ports):
     def addresses(self) -> tuple[Address, ...]:
         unique = Address(self.config.node.unique_address, 24, "eth0:0", ())
         return (unique, Address(SHARED, 32, "eth0", ())) if self.node.has_address else (unique,)
+
+    def certificate_expiry(self, name: str) -> datetime.datetime:
+        return self.node.site.certificates_end
+
+    def today(self) -> datetime.datetime:
+        return datetime.datetime(2026, 1, 1, tzinfo=datetime.timezone.utc)
 
     def start_unit(self, unit: str) -> None:
         self.node.units.append(unit)
@@ -338,6 +346,7 @@ class SimulatedSite:
     def __init__(self, root: pathlib.Path) -> None:
         self.clock = Clock()
         self.connected = True
+        self.certificates_end = datetime.datetime(2125, 1, 1, tzinfo=datetime.timezone.utc)
         self.strangers: tuple[str, ...] = ()
         self.contenders: tuple[str, ...] = ()
         self.nodes = [SimulatedNode(self, 1, root), SimulatedNode(self, 2, root)]

@@ -11,6 +11,7 @@ import pathlib
 import typing as t
 
 import pytest
+
 from ansible_collections.duplex.failover.plugins.module_utils._failover import cli
 from ansible_collections.duplex.failover.plugins.module_utils._failover.errors import FailoverError
 from ansible_collections.duplex.failover.plugins.module_utils._failover.version import VERSION

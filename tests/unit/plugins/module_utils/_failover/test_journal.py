@@ -11,6 +11,7 @@ import pathlib
 import typing as t
 
 import pytest
+
 from ansible_collections.duplex.failover.plugins.module_utils._failover import journal as subject
 from ansible_collections.duplex.failover.plugins.module_utils._failover.journal import Intent, Journal, State
 

@@ -1,13 +1,14 @@
 # Copyright: Duplex contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Boots, power cuts and kills of two simulated nodes under the real code; each audits the safety rules at every step."""
+"""Boots, power cuts and kills of two simulated nodes under the real code, with the safety rules audited at each step."""
 
 from __future__ import annotations
 
 import pathlib
 
 import pytest
+
 from ansible_collections.duplex.failover.plugins.module_utils._failover import follow, startup
 from ansible_collections.duplex.failover.plugins.module_utils._failover.model import Role
 

@@ -5,10 +5,12 @@
 
 from __future__ import annotations
 
+import datetime
 import pathlib
 import typing as t
 
 import pytest
+
 from ansible_collections.duplex.failover.plugins.module_utils._failover import status
 from ansible_collections.duplex.failover.plugins.module_utils._failover.errors import FailoverError
 from ansible_collections.duplex.failover.plugins.module_utils._failover.files import write_json
@@ -114,3 +116,31 @@ def test_the_text_names_what_an_operator_looks_for(site: SimulatedSite) -> None:
 def test_a_host_without_duplex_has_the_same_keys() -> None:
     document = status.for_unconfigured(FailoverError("run site.yml"), node="somewhere")
     assert document.keys() >= KEYS and document["role"] == "unjoined" and status.exit_status(document) == 2
+
+
+def test_certificates_that_end_within_thirty_days_are_told(site: SimulatedSite) -> None:
+    _, two = site.build()
+    site.certificates_end = two.ports.today() + datetime.timedelta(days=29)
+    document = look(two)
+    assert names(document) == {"certificate"} and status.exit_status(document) == 1
+    assert "2026-01-30" in document["alarms"][0]["text"]
+
+
+def test_a_node_that_waits_for_its_role_says_what_for(site: SimulatedSite) -> None:
+    for node in site.build():
+        node.power_off()
+    two = site.nodes[1]
+    two.power_on()
+    two.think()
+    assert "perhaps behind" in look(two)["reason"]
+
+
+def test_taking_the_role_after_the_grace_is_told_until_wal_flows_again(site: SimulatedSite) -> None:
+    one, two = site.build()
+    one.power_off()
+    two.power_off()
+    two.power_on()
+    settle(two)
+    assert "startup" in names(look(two))
+    two.postgres.standbys = ({"state": "streaming", "address": "198.51.100.11", "lag_bytes": 0},)
+    assert "startup" not in names(look(two))
