@@ -194,7 +194,7 @@ class Site:
     # The application
 
     def meet(self) -> None:
-        """Leave something in the example application, as one of its users: an account, a profile, groups, a room, messages."""
+        """Leave something in the example application, as one of its users."""
         self._conference("create")
         self._conference("populate", "--messages=3")
 

@@ -23,7 +23,7 @@ BOOT = 60
 
 @pytest.fixture
 def account(site: Site) -> dict[str, t.Any]:
-    """Begin with both nodes up: leave something in the application, insert rows, and wait until both nodes have them."""
+    """Leave something in the application, insert rows while both nodes are up, and wait until both have them."""
     site.settle(within=BOOT)
     site.meet()
     written = site.insert(seconds=1)
@@ -36,7 +36,8 @@ def serves(site: Site, account: dict[str, t.Any]) -> None:
     """Check from the user's side that the shared hostname leads to a node that takes writes and has lost nothing."""
     assert len(harness.owners(watch=2)) == 1
     assert site.has_all(site.active(), account)
-    assert site.insert(seconds=1)["failed"] == 0
+    now = site.insert(seconds=1)
+    assert now["failed"] == 0, now
     site.meet_again()
 
 

@@ -94,7 +94,7 @@ def may_follow(own: Data, upstream: Data) -> Comparison | None:
 
 
 def better(own: Data, peer: Data, *, own_number: int) -> tuple[Better, str]:
-    """Whose data is better, and why: epoch, then the end of WAL on one lineage, then the last active, then node 1.
+    """Whose data is better, and why: epoch, the end of WAL on one lineage, the last active, the later one, node 1.
 
     Both nodes come to the same answer from the same pair of data, whichever of them asks.
     """
@@ -111,14 +111,17 @@ def better(own: Data, peer: Data, *, own_number: int) -> tuple[Better, str]:
         return _side(
             own.last_active
         ), f"{comparison.reason}; {'this node' if own.last_active else 'the peer'} was active last"
-    served_own, served_peer = _serves(own), _serves(peer)
-    if comparison.relation is Relation.DIVERGED and served_own != served_peer:
-        return _side(served_own), f"{comparison.reason}; only one of the two histories was ever served"
+    if comparison.relation is Relation.DIVERGED and _last_served(own) != _last_served(peer):
+        return _side(_last_served(own) > _last_served(peer)), f"{comparison.reason}; the later of the two that served"
     return _side(own_number == 1), f"{comparison.reason}; nothing else tells them apart, so node 1"
 
 
-def _serves(data: Data) -> bool:
-    return bool(data.lineage) and data.lineage[-1].served
+def _last_served(data: Data) -> str:
+    """When the tip of the history was promoted, if it served, by the clock of the node that wrote it; else empty.
+
+    A clock is a poor witness. It is the last one here: nothing else tells two equal histories apart but node numbers.
+    """
+    return data.lineage[-1].at if data.lineage and data.lineage[-1].served else ""
 
 
 def _side(own: bool) -> Better:

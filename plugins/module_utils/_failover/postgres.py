@@ -53,7 +53,9 @@ SELECT json_build_object(
   'pending_restart', (SELECT coalesce(json_agg(name ORDER BY name), '[]') FROM pg_settings WHERE pending_restart),
   'lineage', (SELECT coalesce(json_agg(json_build_object(
         'uuid', uuid, 'parent', parent, 'epoch', epoch, 'node', node, 'reason', reason, 'fork', fork::text,
-        'timeline', timeline, 'at', at, 'served', served) ORDER BY number), '[]') FROM duplex.lineage)
+        'timeline', timeline, 'served', served,
+        'at', to_char(at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')) ORDER BY number), '[]')
+      FROM duplex.lineage)
 )
 """
 

@@ -12,7 +12,7 @@ from . import observe, takeover
 from .decide import decide
 from .errors import FailoverError
 from .files import locked
-from .model import Action, Decision, NodeFacts, Peer, Role
+from .model import Action, Decision, NodeFacts, Peer, Role, Verdict
 
 if t.TYPE_CHECKING:
     from .observe import Own
@@ -78,7 +78,9 @@ class Check:
         now = ports.clock.monotonic()
         grace_over = self._alone_since is not None and now - self._alone_since >= ports.config.startup_grace
         decision, facts, mine = look(ports, grace_over=grace_over)
-        if facts.peer in (Peer.SILENT, Peer.ABSTAINS):
+        # Time counts only while the wire could be heard: behind a cable that was out, the peer has had no time yet.
+        heard = facts.verdict in (Verdict.FREE, Verdict.CONTENDED)
+        if heard and facts.peer in (Peer.SILENT, Peer.ABSTAINS):
             self._alone_since = now if self._alone_since is None else self._alone_since
         else:
             self._alone_since = None

@@ -135,7 +135,7 @@ def alarms(
         yield Alarm("warning", "startup", settled.alarm)
     for name, text in ports.state.alarms().items():
         yield Alarm("critical" if name == "diverged" else "warning", name, text)
-    if mine.ineligible:
+    if mine.ineligible and mine.role is not Role.STOPPED:
         yield Alarm("critical", "not_eligible", f"{node} may not become active: {mine.ineligible}")
     if mine.hold:
         yield Alarm("warning", "hold", f"{node} is held by an operator: {mine.hold}")

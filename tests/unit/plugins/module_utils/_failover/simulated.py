@@ -204,7 +204,7 @@ class SimulatedPorts(Ports):
     node: SimulatedNode
 
     def link(self) -> Link:
-        return Link(up=True, carrier=True, mac=self.node.mac)
+        return Link(up=True, carrier=self.node.carrier, mac=self.node.mac)
 
     def addresses(self) -> tuple[Address, ...]:
         unique = Address(self.config.node.unique_address, 24, "eth0:0", ())
@@ -249,6 +249,7 @@ class SimulatedNode:
         self.state = State(root / f"{number}" / "lasting", root / f"{number}" / "volatile")
         self.on = False
         self.serves = True
+        self.carrier = True
         self.has_address = False
         self.units: list[str] = []
         self.kill_at: str | None = None
@@ -309,7 +310,10 @@ class SimulatedNode:
             else ()
         )
         return Observation(
-            probes=PROBES, replies=(*holders, *self.site.strangers), contenders=self.site.contenders, carrier=True
+            probes=PROBES,
+            replies=(*holders, *self.site.strangers),
+            contenders=self.site.contenders,
+            carrier=self.carrier,
         )
 
     def _ports(self) -> SimulatedPorts:

@@ -22,9 +22,16 @@ from ansible_collections.duplex.failover.plugins.module_utils._failover.model im
 
 
 def promotion(
-    uuid: str, *, fork: int = 100, epoch: int = 1, node: int = 1, timeline: int = 2, served: bool = True
+    uuid: str,
+    *,
+    fork: int = 100,
+    epoch: int = 1,
+    node: int = 1,
+    timeline: int = 2,
+    served: bool = True,
+    at: str = "2026-01-01",
 ) -> Promotion:
-    return Promotion(uuid, None, epoch, node, "test", fork, timeline, "", served)
+    return Promotion(uuid, None, epoch, node, "test", fork, timeline, at, served)
 
 
 ROOT = promotion("root", fork=10, timeline=1)
@@ -92,6 +99,11 @@ BETTER: dict[str, tuple[Data, Data, Better]] = {
     "diverged, no last active: the one that served": (
         data(promotion("a", node=1, served=False), end=900),
         data(promotion("b", node=2), end=200),
+        Better.PEER,
+    ),
+    "diverged, both active last: the later one": (
+        data(promotion("a", node=1, at="2026-01-01"), end=900, last_active=True),
+        data(promotion("b", node=2, at="2026-01-02"), end=200, last_active=True),
         Better.PEER,
     ),
     "diverged, equal in all: node 1": (

@@ -1,7 +1,7 @@
 # Copyright: Duplex contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Boots, power cuts and kills of two simulated nodes under the real code, with the safety rules audited at each step."""
+"""Boots, power cuts and kills of two simulated nodes under the real code; the safety rules are audited at each step."""
 
 from __future__ import annotations
 
@@ -81,6 +81,20 @@ def test_the_standby_alone_takes_the_role_after_the_grace_only(site: SimulatedSi
     one.power_off()
     two.power_off()
     two.power_on()
+    begun = site.clock.now
+    settle(two)
+    assert two.role is Role.ACTIVE and site.clock.now - begun >= 30
+
+
+def test_time_behind_a_cable_that_is_out_is_no_grace(site: SimulatedSite) -> None:
+    one, two = site.build()
+    one.power_off()
+    two.power_off()
+    two.power_on()
+    two.carrier = False
+    for _ in range(60):
+        assert not two.think()
+    two.carrier = True
     begun = site.clock.now
     settle(two)
     assert two.role is Role.ACTIVE and site.clock.now - begun >= 30
