@@ -76,6 +76,9 @@ _value:
       description: Files to write, the role's own first, each with C(path), C(before), C(after) and C(own).
       type: list
       elements: dict
+    known:
+      description: Whether the files say anything about the device, so that ifupdown is what configures it.
+      type: bool
     problems:
       description: One sentence for each setting that would be lost.
       type: list
@@ -224,6 +227,7 @@ def interfaces_plan(
             for path, after in wanted.items()
             if after != before[path]
         ],
+        "known": bool(taken or set(own) & set(listed)),
         "problems": [
             f"{path}: {problem}"
             for path, stanza in taken

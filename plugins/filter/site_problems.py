@@ -87,6 +87,7 @@ class Inventory(t.NamedTuple):
     def value(self, host: str, variable: str) -> t.Any:
         """Return the variable's value, None where it is not set or empty."""
         value = self.hostvars[host].get(variable)
+        import sys; print(type(value).__mro__, variable, file=sys.stderr) if variable == "site_shared_hostname" else None
         return None if value == "" else value
 
     def servers(self) -> list[str]:

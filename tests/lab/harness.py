@@ -234,5 +234,5 @@ class Rerun:
 
 def insert_client(*arguments: str) -> list[str]:
     """Give the command line of the inserting client."""
-    dsn = f"host={SHARED_HOSTNAME} dbname=ledger user=ledger password=ledger"
+    dsn = f"host={SHARED_HOSTNAME} dbname=ledger user=ledger password=ledger sslmode=disable"
     return [sys.executable, str(CHECKOUT / "tests" / "lab" / "insert_client.py"), f"--dsn={dsn}", *arguments]

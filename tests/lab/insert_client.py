@@ -3,9 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A client that never stops: one connection and one numbered row per attempt at a steady rate, and an account of all.
 
-An attempt starts every INTERVAL seconds whether or not earlier ones have ended, as users would. A row counts
-when its COMMIT returned; a failed attempt is never repeated under its number, and its row may exist or not.
-The account is one JSON object on standard output.
+An attempt starts every INTERVAL seconds whether or not the one before has ended, until there are WORKERS of them. A row
+counts when the server has acknowledged it; a failed attempt is never repeated under its number, and its row may exist or
+not. The account is one JSON object on standard output.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import concurrent.futures
 import dataclasses
 import json
 import pathlib
+import select
 import sys
 import threading
 import time
@@ -36,20 +37,32 @@ class Attempt:
     error: str | None
 
 
-def attempt(run: str, number: int, *, dsn: str, begin: float) -> Attempt:
-    """Connect, insert one row, commit, disconnect."""
-    started = time.monotonic() - begin
+def finish(connection: psycopg2.extensions.connection, *, deadline: float) -> None:
+    """Wait until what was begun on a connection has ended."""
+    while (state := connection.poll()) != psycopg2.extensions.POLL_OK:
+        readers = [connection] if state == psycopg2.extensions.POLL_READ else []
+        writers = [connection] if state == psycopg2.extensions.POLL_WRITE else []
+        if not any(select.select(readers, writers, [], max(0.0, deadline - time.monotonic()))):
+            raise psycopg2.OperationalError("no answer in time")
+
+
+def attempt(run: str, number: int, *, dsn: str, begin: float, limit: float) -> Attempt:
+    """Connect, insert one row, disconnect; all of it within the limit."""
+    started = time.monotonic()
     error = None
     try:
-        connection = psycopg2.connect(dsn)
+        # libpq's own limit is in whole seconds, from two. Such a connection commits each statement.
+        connection = psycopg2.connect(dsn, async_=True)
         try:
-            with connection, connection.cursor() as cursor:
-                cursor.execute(INSERT, (run, number))
+            finish(connection, deadline=started + limit)
+            cursor = connection.cursor()
+            cursor.execute(INSERT, (run, number))
+            finish(connection, deadline=started + limit)
         finally:
             connection.close()
     except psycopg2.Error as failure:
         error = " ".join(str(failure).split())
-    return Attempt(number, started, time.monotonic() - begin, error)
+    return Attempt(number, started - begin, time.monotonic() - begin, error)
 
 
 def longest_gap(acknowledged: list[Attempt], *, duration: float) -> float:
@@ -82,7 +95,8 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--dsn", required=True, help="libpq connection string of the database")
     parser.add_argument("--run", default=uuid.uuid4().hex, help="name of this run in the table (default: a new one)")
     parser.add_argument("--interval", type=float, default=0.02, help="seconds between attempts (default: 0.02)")
-    parser.add_argument("--limit", type=float, default=2.0, help="seconds after which one failed (default: 2)")
+    parser.add_argument("--limit", type=float, default=10.0, help="seconds after which one failed (default: 10)")
+    parser.add_argument("--workers", type=int, default=10, help="attempts at the same time at most (default: 10)")
     parser.add_argument("--duration", type=float, default=600.0, help="seconds after which to end (default: 600)")
     parser.add_argument("--until-file", type=pathlib.Path, help="end as soon as this file exists")
     return parser.parse_args(argv)
@@ -91,23 +105,26 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
 def main() -> int:
     """Insert until the time is over or the file is there, then print the account."""
     options = arguments()
-    # libpq counts the time to connect in whole seconds from 2; the server and the kernel end an established connection.
-    dsn = psycopg2.extensions.make_dsn(
-        options.dsn,
-        connect_timeout=max(2, round(options.limit)),
-        tcp_user_timeout=round(options.limit * 1000),
-        options=f"-c statement_timeout={round(options.limit * 1000)}",
-    )
-    stop = threading.Event()
     begin = time.monotonic()
-    pending: list[concurrent.futures.Future[Attempt]] = []
-    with concurrent.futures.ThreadPoolExecutor(max_workers=round(2 * options.limit / options.interval)) as pool:
-        number = 0
+    free = threading.Semaphore(options.workers)
+    attempts: list[Attempt] = []
+
+    def work(number: int) -> None:
+        try:
+            done = attempt(options.run, number, dsn=options.dsn, begin=begin, limit=options.limit)
+            attempts.append(done)
+        finally:
+            free.release()
+
+    with concurrent.futures.ThreadPoolExecutor(max_workers=options.workers) as pool:
+        number, next_start = 0, begin
         while time.monotonic() - begin < options.duration and not (options.until_file and options.until_file.exists()):
             number += 1
-            pending.append(pool.submit(attempt, options.run, number, dsn=dsn, begin=begin))
-            stop.wait(max(0.0, begin + number * options.interval - time.monotonic()))
-        attempts = [future.result() for future in pending]
+            free.acquire()
+            pool.submit(work, number)
+            # A client that was held up goes on at its rate; it does not catch up in a burst.
+            next_start = max(next_start + options.interval, time.monotonic())
+            time.sleep(max(0.0, next_start - time.monotonic()))
     json.dump(account(options.run, attempts, duration=time.monotonic() - begin), sys.stdout)
     sys.stdout.write("\n")
     return 0

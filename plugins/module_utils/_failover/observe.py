@@ -86,9 +86,10 @@ def own(ports: Ports) -> Own:
     state, journal = ports.state, ports.journal.state()
     settled = state.settled()
     joined = state.joined()
-    role = settled.role if settled else Role.STARTING if joined else Role.UNJOINED
     if joined is None:
-        return Own(role, None, "this node has not joined the site: run site.yml", state.hold(), False, journal, None)
+        # Whatever a startup check settled on: the peer must see that the site's data is not here.
+        return Own(Role.UNJOINED, None, "this node has not joined the site: run site.yml", state.hold(), False, journal, None)
+    role = settled.role if settled else Role.STARTING
     try:
         snapshot = _settled_snapshot(ports)
     except DatabaseError as exc:

@@ -68,7 +68,7 @@ def test_fresh_host_of_an_installer() -> None:
 
 
 def test_converged_host_has_nothing_to_write() -> None:
-    assert plan({MAIN: LOOPBACK, **OWN}) == {"dhcp": False, "files": [], "problems": []}
+    assert plan({MAIN: LOOPBACK, **OWN}) == {"dhcp": False, "files": [], "known": True, "problems": []}
 
 
 def test_own_file_that_differs_is_written_again() -> None:
@@ -116,6 +116,11 @@ def test_directory_that_is_not_read(source: str) -> None:
     """The option source-directory skips names with a colon."""
     found = plan({MAIN: f"{source}auto lo\n", **OWN})
     assert after(found) == {MAIN: f"{source}auto lo\nsource /etc/network/interfaces.d/eth0:0\n"}
+
+
+def test_device_that_something_else_configures() -> None:
+    assert plan({MAIN: LOOPBACK})["known"] is False
+    assert plan({MAIN: INSTALLER})["known"] is True
 
 
 LOST = {

@@ -253,6 +253,7 @@ class SimulatedNode:
         self.has_address = False
         self.units: list[str] = []
         self.kill_at: str | None = None
+        self.at_step: dict[str, t.Callable[[], None]] = {}
         self.steps: list[str] = []
         self.said: list[str] = []
         self.postgres = SimulatedPostgres(self)
@@ -272,6 +273,7 @@ class SimulatedNode:
         """A point at which the process can be killed."""
         self.steps.append(name)
         self.site.audit()
+        self.at_step.pop(name, lambda: None)()
         if name == self.kill_at:
             self.kill_at = None
             raise Killed(name)

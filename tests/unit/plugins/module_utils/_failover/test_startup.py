@@ -9,8 +9,11 @@ import pathlib
 
 import pytest
 
-from ansible_collections.duplex.failover.plugins.module_utils._failover import follow, startup
-from ansible_collections.duplex.failover.plugins.module_utils._failover.model import Role
+from ansible_collections.duplex.failover.plugins.module_utils._failover import follow, service, startup, takeover
+from ansible_collections.duplex.failover.plugins.module_utils._failover.files import locked
+from ansible_collections.duplex.failover.plugins.module_utils._failover.model import Action, Role
+from ansible_collections.duplex.failover.plugins.module_utils._failover.peer import GrantRequest
+from ansible_collections.duplex.failover.plugins.module_utils._failover.state import Settled
 
 from .simulated import Killed, SimulatedNode, SimulatedSite, settle
 
@@ -221,20 +224,98 @@ def test_two_settled_standbys_decide_again(site: SimulatedSite) -> None:
     one.power_on()
     settle(one)
     site.strangers = ()
-    resident = [startup_service(node) for node in (one, two)]
+    residents = [service.Service(node.ports) for node in (one, two)]
     for _ in range(30):
-        for service in resident:
-            service.step()
+        for resident in residents:
+            resident.step()
         site.clock.sleep(1)
     settle(*(node for node in (one, two) if node.role is None))
     settle(one, two)
     assert sorted(role.value for role in roles(site) if role) == ["active", "standby"]
 
 
-def startup_service(node: SimulatedNode):  # type: ignore[no-untyped-def]
-    from ansible_collections.duplex.failover.plugins.module_utils._failover.service import Service
+def test_an_address_taken_while_this_node_was_promoted_is_left_to_its_holder(site: SimulatedSite) -> None:
+    one, two = site.build()
+    one.power_off()
+    two.power_off()
+    one.power_on()
+    one.at_step["postgres.recorded"] = lambda: setattr(site, "strangers", ("02:00:00:00:00:99",))
+    settle(one)
+    assert one.role is Role.STANDBY and one.postgres.recovering and not one.has_address
+    state = one.ports.journal.state()
+    assert state.unfinished is None and not one.postgres.lineage[-1].served, "the promotion is void"
 
-    return Service(node.ports)
+
+def test_a_peer_that_became_active_while_this_node_was_promoted_keeps_the_role(site: SimulatedSite) -> None:
+    """The peer's probe answers come by one path and its word by another: either stops this node."""
+    one, two = site.build()
+    one.power_off()
+    two.power_off()
+    site.connected = False
+    one.power_on()
+
+    def meanwhile() -> None:
+        site.connected = True
+        two.on = True
+        two.state.begin_boot()
+        two.state.settle(Settled(Role.ACTIVE, "an operator's decision", "", "now"))
+
+    one.at_step["postgres.recorded"] = meanwhile
+    settle(one)
+    assert one.role is Role.STANDBY and one.postgres.recovering and not one.has_address
+
+
+def test_a_grant_given_since_this_node_looked_stops_its_claim(site: SimulatedSite) -> None:
+    one, two = site.build()
+    for node in (one, two):
+        node.power_off()
+    for node in (one, two):
+        node.power_on()
+    decision, _, mine = startup.look(one.ports)
+    assert decision.action is Action.ACTIVE_WITH_GRANT
+    one.ports.journal.append("granted", id="x")
+    with pytest.raises(takeover.NotNow, match="granted the role to the peer since it looked"):
+        takeover.become_active(one.ports, decision, mine, with_grant=True)
+    assert one.postgres.recovering
+
+
+def test_a_node_that_claims_grants_nothing(site: SimulatedSite) -> None:
+    one, two = site.build()
+    for node in (one, two):
+        node.power_off()
+    for node in (one, two):
+        node.power_on()
+    with locked(two.state.claim_lock, wait=True):
+        decision, _, mine = startup.look(one.ports)
+        with pytest.raises(takeover.NotNow, match="claiming the shared address itself"):
+            takeover.become_active(one.ports, decision, mine, with_grant=True)
+    assert one.postgres.recovering and two.ports.journal.state().grants == 0
+
+
+def test_the_node_with_the_better_data_refuses_its_grant(site: SimulatedSite) -> None:
+    one, two = site.build()
+    for node in (one, two):
+        node.power_off()
+    for node in (one, two):
+        node.power_on()
+    answer = service.grant(one.ports, GrantRequest("x", "y", two.state.boot_id()))
+    assert not answer.granted and "data is the better" in answer.reason
+    answer = service.grant(two.ports, GrantRequest("x", "y", "an earlier boot"))
+    assert not answer.granted and "earlier boot" in answer.reason
+
+
+def test_after_its_grant_a_node_compares_again_before_it_follows(site: SimulatedSite) -> None:
+    one, two = site.build()
+    one.power_off()
+    one.power_on()
+    assert two.state.upstream.exists()
+    one.at_step["grant answered"] = lambda: check(not two.state.upstream.exists())
+    settle(one)
+    assert not one.at_step, "the grant was asked for"
+
+
+def check(holds: bool) -> None:
+    assert holds
 
 
 def kill_points(tmp_path: pathlib.Path) -> list[str]:
