@@ -50,6 +50,7 @@ _value:
 import re
 import typing as t
 
+import jinja2
 from ansible.errors import AnsibleFilterError
 
 try:
@@ -86,8 +87,13 @@ class Inventory(t.NamedTuple):
 
     def value(self, host: str, variable: str) -> t.Any:
         """Return the variable's value, None where it is not set or empty."""
-        value = self.hostvars[host].get(variable)
-        import sys; print(type(value).__mro__, variable, file=sys.stderr) if variable == "site_shared_hostname" else None
+        try:
+            value = self.hostvars[host].get(variable)
+            value = list(value) if isinstance(value, list) else value
+        except jinja2.TemplateError as exc:
+            return f"(no value: {exc})"
+        if isinstance(value, jinja2.Undefined):
+            return f"(no value: {value._undefined_message})"
         return None if value == "" else value
 
     def servers(self) -> list[str]:

@@ -226,10 +226,21 @@ class Rerun:
     seconds: float
 
     @property
-    def changed(self) -> dict[str, int]:
-        """The number of changes on each host, from the recap."""
+    def recap(self) -> dict[str, int]:
+        """The number of changes on each host."""
         found = re.findall(r"^(\S+)\s*: ok=\d+\s+changed=(\d+)", self.completed.stdout, flags=re.MULTILINE)
         return {host: int(count) for host, count in found}
+
+    @property
+    def changed(self) -> list[str]:
+        """The tasks that changed something, with the host."""
+        task, found = "", []
+        for line in self.completed.stdout.splitlines():
+            if line.startswith(("TASK [", "RUNNING HANDLER [")):
+                task = line.partition("[")[2].rpartition("]")[0]
+            elif line.startswith("changed: ["):
+                found.append(f"{line.partition('[')[2].partition(']')[0]}: {task}")
+        return found
 
 
 def insert_client(*arguments: str) -> list[str]:

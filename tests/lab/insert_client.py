@@ -4,8 +4,8 @@
 """A client that never stops: one connection and one numbered row per attempt at a steady rate, and an account of all.
 
 An attempt starts every INTERVAL seconds whether or not the one before has ended, until there are WORKERS of them. A row
-counts when the server has acknowledged it; a failed attempt is never repeated under its number, and its row may exist or
-not. The account is one JSON object on standard output.
+counts when the server has acknowledged it; a failed attempt is not repeated under its number: its row may exist or not.
+The account is one JSON object on standard output.
 """
 
 from __future__ import annotations

@@ -90,15 +90,21 @@ def test_rerunning_site_yml_is_not_noticed(site: Site) -> None:
     roles = {node: harness.status(node)["role"] for node in NODES}
     with site.inserting() as account:
         rerun = site.converge()
-    print(f"site.yml on a converged site took {rerun.seconds:.1f} s")
+    print(f"site.yml beside a client that inserts took {rerun.seconds:.1f} s")
     assert rerun.completed.status == 0, rerun.completed.said
-    assert {node: rerun.changed.get(node) for node in NODES} == dict.fromkeys(NODES, 0), rerun.completed.stdout
-    assert sum(rerun.changed.values()) == 0
+    assert rerun.changed == []
+    assert rerun.recap == dict.fromkeys(NODES, 0)
     assert account["attempts"] > 100
     assert account["failed"] == 0, account["errors"]
     assert site.has_all(site.active(), account)
     assert running_processes(site) == processes
     assert {node: harness.status(node)["role"] for node in NODES} == roles
+
+
+def test_rerunning_site_yml_takes_at_most_30_seconds(site: Site) -> None:
+    rerun = site.converge()
+    print(f"site.yml on a converged site took {rerun.seconds:.1f} s")
+    assert rerun.completed.status == 0, rerun.completed.said
     assert rerun.seconds <= 30
 
 
@@ -106,7 +112,8 @@ def test_rerunning_site_yml_on_one_node_changes_nothing_there(site: Site) -> Non
     standby = site.standby()
     rerun = site.converge("--limit", standby)
     assert rerun.completed.status == 0, rerun.completed.said
-    assert rerun.changed.get(standby) == 0, rerun.completed.stdout
+    assert rerun.changed == []
+    assert rerun.recap == {standby: 0}
 
 
 def running_processes(site: Site) -> dict[str, str]:

@@ -54,6 +54,7 @@ def parser() -> argparse.ArgumentParser:
     add("power-off", "Pull the plugs of nodes, all at the same moment.", hosts="+")
     add("unplug", "Pull the network cables of hosts.", hosts="+")
     add("plug", "Put the network cables of hosts back.", hosts="+")
+    add("replace", "Put new machines in the place of nodes, as an installer leaves them.", hosts="+")
     owner = add(
         "owner",
         "Ask from the client's seat who has the site's shared address; the exit status is 0 for one owner, else 3.",
@@ -77,6 +78,8 @@ def dispatch(arguments: argparse.Namespace) -> int:
         lifecycle.up(lab, suite=arguments.suite)
     elif command == "down":
         lifecycle.down(lab)
+    elif command == "replace":
+        lifecycle.replace(lab, arguments.hosts)
     elif command == "image":
         lifecycle.build_image(arguments.suite)
     elif command == "status":

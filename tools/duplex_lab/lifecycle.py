@@ -14,6 +14,8 @@ from .command import LabError, run, say, together
 from .topology import Kind
 
 if t.TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from .topology import Host, Lab
 
 
@@ -36,6 +38,21 @@ def down(lab: Lab) -> None:
             say(f"lab {lab.name} is down")
         else:
             say(f"lab {lab.name} is not there: nothing to do")
+
+
+def replace(lab: Lab, names: Sequence[str]) -> None:
+    """Put new machines in the place of nodes: same cable, same address, nothing of what the old ones held."""
+    power.power_off(lab, names)
+    with state.lock(lab.name):
+        built = state.read_built(lab)
+        if built is None:
+            raise LabError(f"lab {lab.name} is not whole; to have it so: tools/lab up --name {lab.name}")
+        nodes = [node for node in lab.nodes if node.name in names]
+        for node in nodes:
+            state.close_connections(lab, node)
+        containers.remove([lab.container(node) for node in nodes])
+        key = state.public_key()
+        together(lambda node: _make(lab, node, built.image, key), nodes)
 
 
 def build_image(suite: str) -> None:
@@ -78,18 +95,22 @@ def _build(lab: Lab, suite: str, name: str) -> None:
     state.make_directory(lab)
     network.create_switch(lab)
     for host in lab.hosts:
-        network.connect(lab, host)
+        if host.kind is Kind.NAMESPACE:
+            network.connect(lab, host)
     say(f"building lab {lab.name}: {', '.join(node.name for node in lab.nodes)}")
     key = state.public_key()
-
-    def make(node: Host) -> None:
-        files = node_files.node_files(node, machine_id=uuid.uuid4().hex, public_key=key)
-        containers.create(lab, node, image=name, files=node_files.archive(files, now=time.time()))
-        power.boot(lab, node)
-
-    together(make, lab.nodes)
+    together(lambda node: _make(lab, node, name, key), lab.nodes)
     state.write_built(lab, state.Built(suite, name))
     say(f"lab {lab.name} is up")
+
+
+def _make(lab: Lab, node: Host, image_name: str, key: str) -> None:
+    """Make a node as an installer leaves it, and boot it."""
+    files = node_files.node_files(node, machine_id=uuid.uuid4().hex, public_key=key)
+    network.disconnect(lab, node)
+    network.connect(lab, node)
+    containers.create(lab, node, image=image_name, files=node_files.archive(files, now=time.time()))
+    power.boot(lab, node)
 
 
 def _remove(lab: Lab) -> bool:

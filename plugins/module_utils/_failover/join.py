@@ -25,6 +25,10 @@ from .model import Role
 if t.TYPE_CHECKING:
     from .ports import Ports
 
+NOBODY_ACTIVE = 10.0
+"""Seconds with both nodes up and none active after which a settled standby decides again (service.py)."""
+ACTIVATION_SECONDS = 30.0
+"""Seconds that an activation may take once it is decided."""
 PROGRESS = re.compile(r"^\s*(\d+)/(\d+) kB \((\d+)%\)")
 
 
@@ -45,9 +49,11 @@ def join(ports: Ports, *, initialize: bool, rebuild: bool) -> str:
 
 
 def _join(ports: Ports, *, initialize: bool, rebuild: bool) -> str:
-    peer, silence = observe.peer(ports)
     if ports.state.joined() is not None and not rebuild:
         return ""
+    peer, silence = observe.peer(ports)
+    if not rebuild and peer is not None and peer.role not in (Role.ACTIVE, Role.UNJOINED):
+        peer, silence = _wait_for_active_peer(ports)
     if peer is not None and peer.role is Role.ACTIVE:
         _clone(ports)
         return f"cloned from {ports.config.peer.inventory_hostname}"
@@ -59,11 +65,26 @@ def _join(ports: Ports, *, initialize: bool, rebuild: bool) -> str:
         )
     if peer is not None and peer.role is not Role.UNJOINED:
         raise FailoverError(
-            f"{other} has the site's data and is {peer.role.value}: make it active, then run site.yml again"
+            f"{other} has the site's data and is {peer.role.value}: 'duplexctl startup --dry-run --explain' says there "
+            f"what keeps it from becoming active; run site.yml again when it is"
         )
     if not initialize:
         raise FailoverError(f"{node} has no data of the site and {other} is not active: run site.yml for {other} first")
     return _first_activation(ports)
+
+
+def _wait_for_active_peer(ports: Ports) -> tuple[observe.PeerFacts | None, str]:
+    """The peer's answer once it is active: with the only data it becomes so by itself, at the latest after its grace."""
+    patience = NOBODY_ACTIVE + ports.config.startup_grace + ACTIVATION_SECONDS
+    deadline = ports.clock.monotonic() + patience
+    other = ports.config.peer.inventory_hostname
+    while True:
+        peer, silence = observe.peer(ports)
+        if peer is None or peer.role in (Role.ACTIVE, Role.UNJOINED) or ports.clock.monotonic() > deadline:
+            return peer, silence
+        message = f"waiting up to {patience:g} s for {other}, which is {peer.role.value}, to become active"
+        ports.state.report_progress("running", "wait", message)
+        ports.clock.sleep(1.0)
 
 
 def _first_activation(ports: Ports) -> str:

@@ -88,7 +88,9 @@ def own(ports: Ports) -> Own:
     joined = state.joined()
     if joined is None:
         # Whatever a startup check settled on: the peer must see that the site's data is not here.
-        return Own(Role.UNJOINED, None, "this node has not joined the site: run site.yml", state.hold(), False, journal, None)
+        return Own(
+            Role.UNJOINED, None, "this node has not joined the site: run site.yml", state.hold(), False, journal, None
+        )
     role = settled.role if settled else Role.STARTING
     try:
         snapshot = _settled_snapshot(ports)

@@ -11,6 +11,7 @@ import typing as t
 from . import follow, lineage, observe, takeover
 from .errors import FailoverError
 from .files import locked
+from .join import NOBODY_ACTIVE
 from .model import Better, Role
 from .peer import GrantAnswer, Server
 from .ports import PKI
@@ -20,8 +21,6 @@ if t.TYPE_CHECKING:
     from .ports import Ports
 
 PERIOD = 1.0
-NOBODY_ACTIVE = 10.0
-"""Seconds with both nodes up and none active after which a settled standby runs the startup check again."""
 
 
 def facts(ports: Ports) -> dict[str, t.Any]:

@@ -17,7 +17,8 @@ import yaml
 
 from ansible_collections.duplex.failover.plugins.filter.site_problems import site_problems
 
-ROOT = pathlib.Path(__file__).parents[3]
+ROOT = pathlib.Path(__file__).resolve().parents[3]
+COLLECTIONS = ROOT / ".collections" if (ROOT / ".collections").exists() else ROOT.parents[2]
 
 LONDON = {
     "site_name": "london",
@@ -256,6 +257,10 @@ PLAYBOOK_CASES = {
         {"site_gateway": "x", "site_interface": "lo", "node_number": 1},
         ["example-2: node_number is 1", "site example: site_gateway is 'x'", "site example: site_interface is 'lo'"],
     ),
+    "a template": (
+        {"site_shared_hostname": "{{ nothing }}"},
+        ["site example: site_shared_hostname is '(no value: 'nothing'"],
+    ),
     "a role's variable": ({"node_startup_policy": "perhaps"}, ["node_startup_policy", "take, cautious"]),
 }
 
@@ -278,7 +283,7 @@ def test_playbook_refuses_before_it_reaches_a_host(name: str, tmp_path: pathlib.
         ],
         env={
             **{name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_")},
-            "ANSIBLE_COLLECTIONS_PATH": str(ROOT / ".collections"),
+            "ANSIBLE_COLLECTIONS_PATH": str(COLLECTIONS),
             "ANSIBLE_CALLBACK_RESULT_FORMAT": "yaml",
             "ANSIBLE_LOCAL_TEMP": str(tmp_path / "ansible"),
             "COLUMNS": "1000",

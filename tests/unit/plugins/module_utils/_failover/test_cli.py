@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import pathlib
@@ -12,11 +13,25 @@ import typing as t
 
 import pytest
 
-from ansible_collections.duplex.failover.plugins.module_utils._failover import cli
+from ansible_collections.duplex.failover.plugins.module_utils._failover import cli, join, service
 from ansible_collections.duplex.failover.plugins.module_utils._failover.errors import FailoverError
 from ansible_collections.duplex.failover.plugins.module_utils._failover.version import VERSION
 
-from .simulated import SimulatedNode, SimulatedSite
+from .simulated import Clock, SimulatedNode, SimulatedSite, settle
+
+
+@dataclasses.dataclass
+class Waiting:
+    """A clock on which something happens while somebody waits."""
+
+    clock: Clock
+    meanwhile: t.Callable[[float], None]
+
+    def monotonic(self) -> float:
+        return self.clock.now
+
+    def sleep(self, seconds: float, /) -> None:
+        self.meanwhile(seconds)
 
 
 class Called(t.NamedTuple):
@@ -133,3 +148,36 @@ def test_a_node_without_data_does_not_begin_a_site_unasked(
     two.state.unsettle()
     told = duplexctl(two, "join")
     assert told.status == 1 and "run site.yml for london-1 first" in told.err
+
+
+def test_a_new_machine_waits_for_the_standby_that_has_the_only_data(
+    duplexctl: t.Callable[..., Called], site: SimulatedSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The active node died and is replaced before anybody activated its standby."""
+    one, two = site.build()
+    one.power_off()
+    one.state.leave()
+    one.power_on()
+    cloned: list[bool] = []
+    monkeypatch.setattr(join, "_clone", lambda ports: cloned.append(two.has_address))
+    resident = service.Service(two.ports)
+
+    def pass_time(seconds: float) -> None:
+        site.clock.now += seconds
+        resident.step()
+        if two.role is None:
+            two.think()
+
+    one.ports = dataclasses.replace(one.ports, clock=Waiting(site.clock, pass_time))
+    told = duplexctl(one, "join")
+    assert told.status == 0 and cloned == [True]
+
+
+def test_a_node_that_never_joined_says_so_after_a_reboot_too(site: SimulatedSite) -> None:
+    """It once settled as standby and told its peer so, which then refused to begin the site."""
+    _, two = site.build()
+    two.power_off()
+    two.state.leave()
+    two.power_on()
+    settle(two)
+    assert service.facts(two.ports)["role"] == "unjoined"
