@@ -74,7 +74,7 @@ def _join(ports: Ports, *, initialize: bool, rebuild: bool) -> str:
 
 
 def _wait_for_active_peer(ports: Ports) -> tuple[observe.PeerFacts | None, str]:
-    """The peer's answer once it is active: with the only data it becomes so by itself, at the latest after its grace."""
+    """The peer's answer once it is active: with the only data it becomes so by itself, after its grace at most."""
     patience = NOBODY_ACTIVE + ports.config.startup_grace + ACTIVATION_SECONDS
     deadline = ports.clock.monotonic() + patience
     other = ports.config.peer.inventory_hostname
