@@ -79,7 +79,6 @@ facts:
 import typing as t
 
 from ..module_utils._failover import startup
-from ..module_utils._failover.cli import outcome_json, ports_role
 from ..module_utils._failover.errors import FailoverError
 from ..module_utils._module import new_module, node_ports
 
@@ -89,7 +88,7 @@ def main() -> t.NoReturn:
     module = new_module(timeout={"type": "int", "default": 120})
     ports = node_ports(module)
     try:
-        before = ports_role(ports)
+        before = ports.state.role()
         if module.check_mode:
             decision, facts, _ = startup.look(ports)
             outcome = startup.Outcome(before, decision, facts, ())
@@ -97,7 +96,7 @@ def main() -> t.NoReturn:
             outcome = startup.run(ports, timeout=module.params["timeout"])
     except FailoverError as exc:
         module.fail_json(msg=f"the startup check failed on {ports.config.node.inventory_hostname}: {exc}")
-    result = outcome_json(outcome)
+    result = outcome.to_json()
     result["diff"] = {
         "before": {"role": before.value if before else None},
         "after": {"role": outcome.role.value if outcome.role else None},

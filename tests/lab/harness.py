@@ -55,10 +55,18 @@ class Completed:
 
 
 def run(*argv: str | pathlib.Path, timeout: float = 30, check: bool = True, stdin: str | None = None) -> Completed:
-    """Run a program of this machine in the checkout."""
+    """Run a program of this machine in the checkout, with what the user has set and molecule has not."""
     command = [str(part) for part in argv]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("ANSIBLE_", "MOLECULE_"))}
     done = subprocess.run(
-        command, cwd=CHECKOUT, input=stdin or "", capture_output=True, text=True, timeout=timeout, check=False
+        command,
+        cwd=CHECKOUT,
+        env=environment | {"ANSIBLE_NOCOLOR": "true"},
+        input=stdin or "",
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
     )
     completed = Completed(done.returncode, done.stdout, done.stderr)
     if check and completed.status:
@@ -222,7 +230,7 @@ class Site:
 class Rerun:
     """What a run of site.yml did."""
 
-    completed: Completed
+    completed: Completed = dataclasses.field(repr=False)
     seconds: float
 
     @property

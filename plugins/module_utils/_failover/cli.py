@@ -37,7 +37,7 @@ def main(argv: t.Sequence[str], out: t.TextIO, err: t.TextIO) -> int:
         return _unconfigured(arguments, exc, out, err)
     try:
         return COMMANDS[arguments.command](ports, arguments, out)
-    except FailoverError as exc:
+    except (FailoverError, OSError) as exc:
         err.write(f"duplexctl {arguments.command} on {ports.config.node.inventory_hostname}: {exc}\n")
         return 1
 
@@ -67,33 +67,14 @@ def _serve(ports: Ports, arguments: argparse.Namespace, out: t.TextIO) -> int:
 def _startup(ports: Ports, arguments: argparse.Namespace, out: t.TextIO) -> int:
     if arguments.dry_run:
         decision, facts, _ = startup.look(ports)
-        outcome = startup.Outcome(ports_role(ports), decision, facts, ())
+        outcome = startup.Outcome(ports.state.role(), decision, facts, ())
     else:
         outcome = startup.run(ports, timeout=arguments.timeout)
     if arguments.json:
-        out.write(json.dumps(outcome_json(outcome), indent=2) + "\n")
+        out.write(json.dumps(outcome.to_json(), indent=2) + "\n")
     else:
         out.write(explain(outcome, full=arguments.explain))
     return 0 if outcome.role is not None or arguments.dry_run else 1
-
-
-def ports_role(ports: Ports) -> Role | None:
-    """The role settled in this boot, if any."""
-    settled = ports.state.settled()
-    return settled.role if settled else None
-
-
-def outcome_json(outcome: startup.Outcome) -> dict[str, t.Any]:
-    """The outcome of a startup check: role (null: none settled), row, action, reason, alarm, facts, actions."""
-    return {
-        "role": outcome.role.value if outcome.role else None,
-        "row": outcome.decision.row,
-        "action": outcome.decision.action.value,
-        "reason": outcome.decision.reason,
-        "alarm": outcome.decision.alarm,
-        "facts": dataclasses.asdict(outcome.facts),
-        "actions": list(outcome.actions),
-    }
 
 
 def explain(outcome: startup.Outcome, *, full: bool) -> str:
@@ -129,7 +110,7 @@ def _status(ports: Ports, arguments: argparse.Namespace, out: t.TextIO) -> int:
 
 
 def _require(ports: Ports, arguments: argparse.Namespace, out: t.TextIO) -> int:
-    role = ports_role(ports)
+    role = ports.state.role()
     if role is Role.ACTIVE:
         return 0
     raise FailoverError(

@@ -44,7 +44,11 @@ def _may_lead(facts: NodeFacts) -> bool:
     """The peer answers, is not active, and nothing on its side speaks against this node becoming active now."""
     if facts.peer is Peer.READY:
         return facts.better is Better.OWN
-    return facts.peer is Peer.ABSTAINS and (facts.better is Better.OWN or facts.known_current)
+    if facts.peer is not Peer.ABSTAINS:
+        return False
+    # A peer whose data cannot be read may have been active after this node was: its journal tells.
+    without_rival = facts.better is Better.UNKNOWN and facts.known_current and not facts.peer_last_active
+    return facts.better is Better.OWN or without_rival
 
 
 def _behind(facts: NodeFacts) -> bool:
@@ -156,7 +160,11 @@ TABLE: tuple[Row, ...] = (
         "the peer answers, is not active, and the own data is better (or the peer abstains and the own is current)",
         _may_lead,
         Action.ACTIVE_WITH_GRANT,
-        lambda facts: "the peer is not active and this node's data is the better",
+        lambda facts: (
+            "the peer is not active and this node's data is the better"
+            if facts.better is Better.OWN
+            else "the peer cannot become active and this node was the last active one"
+        ),
     ),
     Row(
         6,

@@ -23,12 +23,18 @@ def write_atomically(path: pathlib.Path, text: str, *, mode: int, group: int | N
         os.fchmod(descriptor, mode)
         if group is not None:
             os.fchown(descriptor, -1, group)
-        os.write(descriptor, text.encode())
+        write_whole(descriptor, text.encode())
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
     os.replace(temporary, path)
     sync_directory(path.parent)
+
+
+def write_whole(descriptor: int, data: bytes) -> None:
+    """Write all of `data`: a nearly full disk takes a part of it and says so only in a number."""
+    while data:
+        data = data[os.write(descriptor, data) :]
 
 
 def sync_directory(path: pathlib.Path) -> None:

@@ -13,12 +13,12 @@ from . import lineage, observe
 from .errors import DatabaseError
 from .files import write_atomically
 from .model import Role, format_lsn
+from .tls import PKI_DIRECTORY
 
 if t.TYPE_CHECKING:
     from .observe import Own, PeerFacts
     from .ports import Ports
 
-PKI = "/etc/duplex/pki"
 ALARM = "diverged"
 
 
@@ -38,9 +38,9 @@ def upstream_settings(ports: Ports) -> str:
         "port": config.database.port,
         "user": "duplex_replication",
         "sslmode": "verify-full",
-        "sslrootcert": f"{PKI}/ca.crt",
-        "sslcert": f"{PKI}/node.crt",
-        "sslkey": f"{PKI}/node.key",
+        "sslrootcert": f"{PKI_DIRECTORY}/ca.crt",
+        "sslcert": f"{PKI_DIRECTORY}/node.crt",
+        "sslkey": f"{PKI_DIRECTORY}/node.key",
         "application_name": f"duplex_{config.node.number}",
         "connect_timeout": 5,
     }

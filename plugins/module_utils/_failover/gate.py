@@ -18,8 +18,8 @@ from .probe import verdict
 if t.TYPE_CHECKING:
     from .ports import Ports
 
-WRITABLE_WITHIN = 20.0
-"""Seconds after its start within which the active node's server must be writable to get its address back."""
+PROBE_HOLDS = 5.0
+"""Seconds for which a probe before the start of PostgreSQL is ground to add the address after it."""
 
 
 def boot(ports: Ports) -> None:
@@ -49,22 +49,33 @@ def before_start(ports: Ports) -> None:
         return
     ports.say("PostgreSQL restarts as primary: this node is active and nobody else holds the shared address")
     ports.postgres.remove_standby_signal()
+    ports.state.note_probe(ports.clock.monotonic())
 
 
 def after_start(ports: Ports) -> None:
-    """ExecStartPost: the active node gets its address back once its server is writable."""
+    """ExecStartPost: the active node gets its address back once its server is writable.
+
+    After that the probe of before_start is no ground any more: the resident service probes again and adds it.
+    """
     settled = ports.state.settled()
     if ports.state.joined() is None or settled is None or settled.role is not Role.ACTIVE:
         return
-    if ports.shared_address_here():
+    probed = ports.state.probed_at()
+    while probed is not None and ports.clock.monotonic() - probed <= PROBE_HOLDS:
+        try:
+            if ports.postgres.in_recovery():
+                return
+        except DatabaseError:
+            ports.clock.sleep(0.1)
+            continue
+        if ports.add_shared_address():
+            ports.announce()
+            ports.journal.append(
+                "restarted", reason="PostgreSQL restarted in the same boot, as primary of the same epoch"
+            )
+        ports.start_unit(takeover.ACTIVE_TARGET)
         return
-    if not _writable(ports):
-        ports.say("PostgreSQL is not writable: the shared address stays off this node")
-        return
-    ports.add_shared_address()
-    ports.announce()
-    ports.journal.append("restarted", reason="PostgreSQL restarted in the same boot, as primary of the same epoch")
-    ports.start_unit(takeover.ACTIVE_TARGET)
+    ports.say("PostgreSQL is not writable yet: the shared address comes back after another probe")
 
 
 def after_stop(ports: Ports) -> None:
@@ -86,13 +97,3 @@ def _somebody_else(ports: Ports) -> str:
     if peer is not None and peer.role is Role.ACTIVE:
         return "the peer says that it is active"
     return ""
-
-
-def _writable(ports: Ports) -> bool:
-    deadline = ports.clock.monotonic() + WRITABLE_WITHIN
-    while ports.clock.monotonic() < deadline:
-        try:
-            return not ports.postgres.in_recovery()
-        except DatabaseError:
-            ports.clock.sleep(0.1)
-    return False

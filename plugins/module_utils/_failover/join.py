@@ -19,16 +19,17 @@ from . import observe, takeover
 from .command import stream
 from .errors import CommandError, FailoverError
 from .files import locked, sync_directory
-from .follow import PKI
+from .follow import ALARM
 from .model import Role
+from .tls import PKI_DIRECTORY
 
 if t.TYPE_CHECKING:
     from .ports import Ports
 
-NOBODY_ACTIVE = 10.0
-"""Seconds with both nodes up and none active after which a settled standby decides again (service.py)."""
 ACTIVATION_SECONDS = 30.0
 """Seconds that an activation may take once it is decided."""
+NEVER_STARTED = "duplex-never-started"
+"""The role replication leaves this file in a cluster that it makes to be replaced by the clone."""
 PROGRESS = re.compile(r"^\s*(\d+)/(\d+) kB \((\d+)%\)")
 
 
@@ -38,9 +39,17 @@ def join(ports: Ports, *, initialize: bool, rebuild: bool) -> str:
     `initialize` allows the first activation, when no other node has the site's data; `rebuild` gives up this node's
     data (moved aside) for the peer's. FailoverError says what stands in the way.
     """
-    with locked(ports.state.startup_lock, wait=True):
+    with locked(ports.state.startup_lock, wait=False) as alone:
+        if not alone:
+            raise FailoverError(
+                f"the startup check of {ports.config.node.inventory_hostname} is at work and says: "
+                f"{ports.state.check_says()}; to join all the same: systemctl stop {takeover.STARTUP_UNIT}, and again"
+            )
         try:
             done = _join(ports, initialize=initialize, rebuild=rebuild)
+        except OSError as exc:
+            ports.state.report_progress("failed", "join", str(exc))
+            raise FailoverError(f"joining the site failed: {exc}; run site.yml again when the cause is gone") from exc
         except FailoverError as exc:
             ports.state.report_progress("failed", "join", str(exc))
             raise
@@ -69,13 +78,14 @@ def _join(ports: Ports, *, initialize: bool, rebuild: bool) -> str:
             f"what keeps it from becoming active; run site.yml again when it is"
         )
     if not initialize:
-        raise FailoverError(f"{node} has no data of the site and {other} is not active: run site.yml for {other} first")
+        why = "is not part of the site yet" if peer else f"does not answer: {silence}"
+        raise FailoverError(f"{node} has no data of the site, and {other} {why}; run site.yml for {other} first")
     return _first_activation(ports)
 
 
 def _wait_for_active_peer(ports: Ports) -> tuple[observe.PeerFacts | None, str]:
     """The peer's answer once it is active: with the only data it becomes so by itself, after its grace at most."""
-    patience = NOBODY_ACTIVE + ports.config.startup_grace + ACTIVATION_SECONDS
+    patience = takeover.NOBODY_ACTIVE + ports.config.startup_grace + ACTIVATION_SECONDS
     deadline = ports.clock.monotonic() + patience
     other = ports.config.peer.inventory_hostname
     while True:
@@ -93,57 +103,64 @@ def _first_activation(ports: Ports) -> str:
     if ports.postgres.in_recovery():
         raise FailoverError(f"PostgreSQL on {node} is a standby of something: a site begins with a writable server")
     ports.postgres.create_lineage()
-    snapshot = ports.postgres.snapshot()
-    ports.journal.append("joined", system_identifier=snapshot.system_identifier)
-    ports.state.join(snapshot.system_identifier, at=ports.now())
-    try:
-        takeover.first_activation(ports, reason=f"first activation of site {ports.config.site.name} on {node}")
-    except FailoverError:
-        # Not served: the mark goes, so that a rerun begins anew.
-        ports.state.leave()
-        raise
+    takeover.first_activation(ports, reason=f"first activation of site {ports.config.site.name} on {node}")
     return f"first activation of site {ports.config.site.name}"
 
 
 def _clone(ports: Ports) -> None:
     config = ports.config
     target = ports.postgres.data_directory
+    if target.is_mount() or target.is_symlink():
+        raise FailoverError(
+            f"{target} is a mount point or a link, and the clone has to be put in its place: mount the file system on "
+            f"{target.parent} instead; nothing was changed"
+        )
     fresh = target.with_name(target.name + ".duplex-clone")
     ports.state.report_progress("running", "clone", f"cloning from {config.peer.inventory_hostname}", percent=0)
     ports.journal.append("cloning", source=config.peer.inventory_hostname)
     if fresh.exists():
         shutil.rmtree(fresh)  # Ours, unfinished, and named so.
     _base_backup(ports, fresh)
+    # Before it stands in its place: without this file Debian's unit would start it as a second primary.
+    ports.postgres.write_standby_signal(directory=fresh)
     ports.state.report_progress("running", "exchange", "putting the clone in place of the data directory", percent=100)
-    ports.state.leave()
-    ports.state.unsettle()
-    ports.state.upstream.unlink(missing_ok=True)
-    ports.postgres.stop(timeout=takeover.STOP_TIMEOUT)
-    if ports.postgres.postmaster_runs():
-        raise FailoverError(
-            f"PostgreSQL still runs on {target} after its unit was stopped: end it and run site.yml again"
-        )
+    _leave_role(ports)
     kept = _put_aside(ports, target)
     os.rename(fresh, target)
     sync_directory(target.parent)
-    ports.postgres.write_standby_signal()
     identifier = ports.postgres.system_identifier_on_disk()
     if identifier is None:
         raise FailoverError(f"the clone in {target} is no cluster")
     ports.journal.append("joined", system_identifier=identifier, moved_aside=str(kept) if kept else None)
     ports.state.join(identifier, at=ports.now())
-    ports.state.remember_alarm("diverged", "")
+    ports.state.remember_alarm(ALARM, "")
     if kept is not None:
         ports.say(f"the data that was here is kept in {kept}")
-    ports.postgres.start_and_wait(timeout=takeover.START_TIMEOUT)
+    # How long it replays is no matter of joining: the startup check waits for it.
+    ports.postgres.start()
+
+
+def _leave_role(ports: Ports) -> None:
+    """End whatever this node does with the data that it gives up, then take the mark from that data."""
+    ports.stop_unit(takeover.ACTIVE_TARGET, timeout=takeover.STOP_TIMEOUT)
+    ports.remove_shared_address()
+    ports.state.unsettle()
+    ports.state.upstream.unlink(missing_ok=True)
+    ports.postgres.stop(timeout=takeover.STOP_TIMEOUT)
+    if ports.postgres.postmaster_runs():
+        raise FailoverError(
+            f"PostgreSQL still runs on {ports.postgres.data_directory} after its unit was stopped: end it, and run "
+            "site.yml again"
+        )
+    ports.state.leave()
 
 
 def _put_aside(ports: Ports, target: pathlib.Path) -> pathlib.Path | None:
     """Make room for the clone; the place where the old data is kept, None when there was nothing to keep."""
     if not target.exists():
         return None
-    if not (target / "postmaster.opts").exists():
-        # Every start of a server leaves this file: without it the cluster never served, and holds nothing.
+    if (target / NEVER_STARTED).exists() and not (target / "postmaster.opts").exists():
+        # Made by the role for its configuration alone, and no server ever ran on it: every start leaves that file.
         shutil.rmtree(target)
         return None
     kept = target.with_name(f"{target.name}.aside-{ports.now().replace(':', '')}")
@@ -158,7 +175,7 @@ def _base_backup(ports: Ports, fresh: pathlib.Path) -> None:
         (
             f"host={config.peer.unique_hostname} hostaddr={config.peer.unique_address} port={config.database.port}",
             "user=duplex_replication sslmode=verify-full connect_timeout=10",
-            f"sslrootcert={PKI}/ca.crt sslcert={PKI}/node.crt sslkey={PKI}/node.key",
+            f"sslrootcert={PKI_DIRECTORY}/ca.crt sslcert={PKI_DIRECTORY}/node.crt sslkey={PKI_DIRECTORY}/node.key",
         )
     )
     argv = ["setpriv", f"--reuid={config.database.owner}", f"--regid={config.database.owner}", "--init-groups", "--"]

@@ -11,7 +11,7 @@ import os
 import pathlib
 import typing as t
 
-from .files import write_atomically
+from .files import locked, sync_directory, write_atomically, write_whole
 
 if t.TYPE_CHECKING:
     from .model import Lsn
@@ -108,16 +108,23 @@ class Journal:
         """Write one entry and wait until it is on disk."""
         entry = {"at": self._now(), "boot": self._boot(), "event": event, **fields}
         self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if self._path.exists() and self._path.stat().st_size > ROTATE_AT:
-            self._rotate()
-        # A leading newline ends a line that a power cut tore; empty lines are no entries.
-        data = b"\n" + json.dumps(entry, sort_keys=True).encode() + b"\n"
+        # Several programs of a node write here, and one of them may put a new file in place.
+        with locked(self._path.with_name(self._path.name + ".lock"), wait=True):
+            if self._path.exists() and self._path.stat().st_size > ROTATE_AT:
+                self._rotate()
+            self._write(entry)
+
+    def _write(self, entry: t.Mapping[str, t.Any]) -> None:
+        created = not self._path.exists()
         descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         try:
-            os.write(descriptor, data)
+            # A leading newline ends a line that a power cut tore; empty lines are no entries.
+            write_whole(descriptor, b"\n" + json.dumps(entry, sort_keys=True).encode() + b"\n")
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+        if created:
+            sync_directory(self._path.parent)
 
     def _rotate(self) -> None:
         state = self.state()

@@ -184,6 +184,8 @@ class NodeFacts:
     peer: Peer
     better: Better
     known_current: bool
+    peer_last_active: bool
+    """The peer's journal, too, knows it as the last active one."""
     grace_over: bool
     cautious: bool
     probe_error: str = ""

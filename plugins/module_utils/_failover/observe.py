@@ -49,6 +49,7 @@ class PeerFacts:
     hold: str
     replaying: bool
     claiming: bool
+    last_active: bool
     version: str
 
     @classmethod
@@ -64,6 +65,7 @@ class PeerFacts:
                 hold=str(values["hold"]),
                 replaying=bool(values["replaying"]),
                 claiming=bool(values["claiming"]),
+                last_active=bool(values["last_active"]),
                 version=str(values["version"]),
             )
         except (KeyError, TypeError, ValueError) as exc:
@@ -95,7 +97,8 @@ def own(ports: Ports) -> Own:
     try:
         snapshot = _settled_snapshot(ports)
     except DatabaseError as exc:
-        if ports.postgres.postmaster_runs():
+        # Before the startup check has tried to start it, a server that is not there yet is no worse than a slow one.
+        if ports.postgres.postmaster_runs() or (settled is None and not state.gave_up_postgres()):
             return Own(role, None, "", state.hold(), True, journal, None)
         reason = f"PostgreSQL does not run ({exc})"
         return Own(role, None, reason, state.hold(), False, journal, None)
@@ -177,6 +180,7 @@ def own_facts_json(ports: Ports, *, mac: str, claiming: bool) -> dict[str, t.Any
         "hold": mine.hold,
         "replaying": mine.replaying,
         "claiming": claiming,
+        "last_active": mine.journal.last_active,
     }
 
 
@@ -213,6 +217,7 @@ def facts(ports: Ports, *, grace_over: bool) -> tuple[NodeFacts, Own, PeerFacts 
             peer=other.standing if other else Peer.SILENT,
             better=better,
             known_current=mine.journal.last_active,
+            peer_last_active=other is not None and other.last_active,
             grace_over=grace_over,
             cautious=ports.config.startup_policy.value == "cautious",
             probe_error="" if observation is None else observation.error,

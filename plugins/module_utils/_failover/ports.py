@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
-import pathlib
 import time
 import typing as t
 
@@ -21,10 +20,6 @@ from .state import State
 
 if t.TYPE_CHECKING:
     from .command import Runner
-
-PKI = pathlib.Path("/etc/duplex/pki")
-PROBE_LIMIT = 12.0
-"""Seconds after which a probe under packet loss gives up as unknown."""
 
 
 class Clock(t.Protocol):
@@ -65,7 +60,7 @@ class Ports:
 
     def certificate_expiry(self, name: str) -> datetime.datetime:
         """When the certificate `name` of this node ends, in UTC."""
-        return tls.certificate_expiry(self.runner, PKI / name)
+        return tls.certificate_expiry(self.runner, tls.PKI_DIRECTORY / name)
 
     def today(self) -> datetime.datetime:
         """The time of day in UTC."""
@@ -73,15 +68,25 @@ class Ports:
 
     def start_unit(self, unit: str) -> None:
         """Queue the start of a systemd unit, without waiting for it."""
-        self.runner(["systemctl", "start", "--no-block", unit], timeout=10)
+        self._systemctl("start", "--no-block", unit, timeout=10)
 
     def restart_unit(self, unit: str) -> None:
         """Queue the restart of a systemd unit, without waiting for it."""
-        self.runner(["systemctl", "restart", "--no-block", unit], timeout=10)
+        self._systemctl("restart", "--no-block", unit, timeout=10)
 
     def stop_unit(self, unit: str, *, timeout: float) -> None:
         """Stop a systemd unit and wait until it has stopped."""
-        self.runner(["systemctl", "stop", unit], timeout=timeout)
+        self._systemctl("stop", unit, timeout=timeout)
+
+    def unit_is_active(self, unit: str) -> bool:
+        """Whether systemd has a unit as active."""
+        return self.runner(["systemctl", "is-active", "--quiet", unit], timeout=10).status == 0
+
+    def _systemctl(self, *arguments: str, timeout: float) -> None:
+        """Run systemctl; what it refuses is said, and does not stop a change of role half-way."""
+        result = self.runner(["systemctl", *arguments], timeout=timeout)
+        if result.status:
+            self.say(f"systemctl {' '.join(arguments)} exited with {result.status}: {result.stderr.strip()}")
 
     def shared_address_here(self) -> bool:
         """Whether the shared address is on this node's interface."""
@@ -110,25 +115,15 @@ def real_ports(*, say: t.Callable[[str], None], config: SiteConfig | None = None
     state = State()
     site = config.site
 
-    def look() -> probe.Observation:
-        target = probe.ProbeTarget(
-            device=site.interface,
-            shared_address=site.shared_address,
-            unique_address=config.node.unique_address,
-            peer_address=config.peer.unique_address,
-            reference_hosts=site.reference_hosts,
-        )
-        return probe.probe(target, limit=PROBE_LIMIT)
-
     return Ports(
         config=config,
         state=state,
         journal=Journal(state.journal, boot=state.boot_id, now=utc_now),
         postgres=Postgres(config, run),
-        peer=PeerClient(config, PKI),
+        peer=PeerClient(config),
         runner=run,
         clock=time,
-        probe=look,
+        probe=lambda: probe.probe(probe.ProbeTarget.from_config(config)),
         announce=lambda: network.announce(site.interface, site.shared_address, network.link(run, site.interface).mac),
         now=utc_now,
         say=say,

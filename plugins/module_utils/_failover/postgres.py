@@ -274,14 +274,11 @@ class Postgres:
             return False
         return name.startswith("postgres")
 
-    def has_standby_signal(self) -> bool:
-        """Whether the next start is as a standby."""
-        return (self.data_directory / "standby.signal").exists()
-
-    def write_standby_signal(self) -> bool:
-        """Make the next start one as a standby; True if it was not one already."""
-        path = self.data_directory / "standby.signal"
-        if path.exists() or not self.data_directory.is_dir():
+    def write_standby_signal(self, *, directory: pathlib.Path | None = None) -> bool:
+        """Make the next start (on `directory`, else PGDATA) one as a standby; True if it was not one already."""
+        directory = directory or self.data_directory
+        path = directory / "standby.signal"
+        if path.exists() or not directory.is_dir():
             return False
         write_atomically(path, "", mode=0o600)
         owner = pwd.getpwnam(self._where.owner)

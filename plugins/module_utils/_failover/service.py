@@ -11,16 +11,20 @@ import typing as t
 from . import follow, lineage, observe, takeover
 from .errors import FailoverError
 from .files import locked
-from .join import NOBODY_ACTIVE
 from .model import Better, Role
 from .peer import GrantAnswer, Server
-from .ports import PKI
+from .tls import PKI_DIRECTORY
 
 if t.TYPE_CHECKING:
     from .peer import GrantRequest
     from .ports import Ports
 
 PERIOD = 1.0
+KEEP_STEPS = 5
+"""Steps between two looks of an active node at what belongs to it."""
+IDLE_STEPS = 15
+"""Steps without a role and without a startup check at work before one is started."""
+GATE_UNIT = "duplex-gate.service"
 
 
 def facts(ports: Ports) -> dict[str, t.Any]:
@@ -77,12 +81,16 @@ class Service:
         self._ports = ports
         self._following = follow.Following()
         self._nobody_since: float | None = None
+        self._idle = 0
+        self._steps = -1
         self._said = ""
 
     def run(self) -> None:
         """Serve until the process is ended."""
         ports = self._ports
-        server = Server(ports.config, PKI, lambda: facts(ports), lambda request: grant(ports, request), log=ports.say)
+        server = Server(
+            ports.config, PKI_DIRECTORY, lambda: facts(ports), lambda request: grant(ports, request), log=ports.say
+        )
         threading.Thread(target=server.serve_forever, daemon=True).start()
         ports.say(f"answering {ports.config.peer.inventory_hostname} on port {ports.config.node_port}")
         while True:
@@ -92,19 +100,35 @@ class Service:
     def step(self) -> None:
         """One look at the own role and what it asks for."""
         ports = self._ports
+        self._steps += 1
         try:
             settled = ports.state.settled()
             if settled is None or settled.role is not Role.STANDBY:
                 self._nobody_since = None
-            if settled is not None and settled.role is Role.ACTIVE:
-                ports.postgres.ensure_slot(takeover.peer_slot(ports))
-            elif settled is not None and settled.role is Role.STANDBY:
+            if settled is None:
+                self._see_that_a_check_runs()
+            elif settled.role is Role.ACTIVE:
+                if self._steps % KEEP_STEPS == 0:
+                    takeover.keep_active(ports)
+            elif settled.role is Role.STANDBY:
                 self._stand_by()
             self._said = ""
         except FailoverError as exc:
             if str(exc) != self._said:
                 ports.say(str(exc))
                 self._said = str(exc)
+
+    def _see_that_a_check_runs(self) -> None:
+        """A node of a site without a role has a startup check at work; one that was lost is started again."""
+        ports = self._ports
+        if ports.state.joined() is None or not ports.unit_is_active(GATE_UNIT):
+            return
+        with locked(ports.state.startup_lock, wait=False) as idle:
+            self._idle = self._idle + 1 if idle else 0
+        if self._idle >= IDLE_STEPS:
+            ports.say("no startup check runs and this node has no role: starting one")
+            self._idle = 0
+            ports.restart_unit(takeover.STARTUP_UNIT)
 
     def _stand_by(self) -> None:
         """Follow an active peer; with a peer that is up and not active, decide again who is.
@@ -120,8 +144,8 @@ class Service:
             return
         now = ports.clock.monotonic()
         self._nobody_since = now if self._nobody_since is None else self._nobody_since
-        if now - self._nobody_since >= NOBODY_ACTIVE:
-            ports.say(f"nobody has been active for {NOBODY_ACTIVE:g} s: running the startup check again")
+        if now - self._nobody_since >= takeover.NOBODY_ACTIVE:
+            ports.say(f"nobody has been active for {takeover.NOBODY_ACTIVE:g} s: running the startup check again")
             self._nobody_since = None
             ports.state.unsettle()
             ports.restart_unit(takeover.STARTUP_UNIT)

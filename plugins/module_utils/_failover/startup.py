@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import typing as t
 
@@ -36,6 +37,18 @@ class Outcome:
     facts: NodeFacts
     actions: tuple[str, ...]
 
+    def to_json(self) -> dict[str, t.Any]:
+        """Role (null: none settled), row, action, reason, alarm, facts, actions."""
+        return {
+            "role": self.role.value if self.role else None,
+            "row": self.decision.row,
+            "action": self.decision.action.value,
+            "reason": self.decision.reason,
+            "alarm": self.decision.alarm,
+            "facts": dataclasses.asdict(self.facts),
+            "actions": list(self.actions),
+        }
+
 
 def look(ports: Ports, *, grace_over: bool = False) -> tuple[Decision, NodeFacts, Own]:
     """Observe and decide; changes nothing."""
@@ -47,12 +60,11 @@ def run(ports: Ports, *, timeout: float | None = None) -> Outcome:
     """Settle this node's role; waits as long as the table says so, at most `timeout` seconds if one is given."""
     begun = ports.clock.monotonic()
     actions: list[str] = []
-    with locked(ports.state.startup_lock, wait=True):
+    with _alone(ports, timeout=timeout):
         settled = ports.state.settled()
         if settled is not None and settled.role is Role.STOPPED:
             ports.state.unsettle()
             actions.append("the operator's stop ends")
-        _start_postgres(ports, actions)
         check = Check(ports, actions)
         while True:
             decision, facts, done = check.step()
@@ -63,6 +75,22 @@ def run(ports: Ports, *, timeout: float | None = None) -> Outcome:
                 return Outcome(None, decision, facts, tuple(actions))
 
 
+@contextlib.contextmanager
+def _alone(ports: Ports, *, timeout: float | None) -> t.Iterator[None]:
+    """Be the only startup check; FailoverError when another one still waits after `timeout` seconds."""
+    begun = ports.clock.monotonic()
+    while True:
+        with locked(ports.state.startup_lock, wait=timeout is None) as alone:
+            if alone:
+                yield
+                return
+        if timeout is not None and ports.clock.monotonic() - begun > timeout:
+            raise FailoverError(
+                f"another startup check has been at work for {timeout:g} s and says: {ports.state.check_says()}"
+            )
+        ports.clock.sleep(PAUSE)
+
+
 class Check:
     """One startup check: what was said last, and since when the peer has been silent."""
 
@@ -70,11 +98,15 @@ class Check:
         self._ports = ports
         self._actions = actions
         self._said = ""
+        self._begun = False
         self._alone_since: float | None = None
 
     def step(self) -> tuple[Decision, NodeFacts, bool]:
         """Look once and act; True when the role is settled."""
         ports = self._ports
+        if not self._begun:
+            _start_postgres(ports, self._actions)
+            self._begun = True
         now = ports.clock.monotonic()
         grace_over = self._alone_since is not None and now - self._alone_since >= ports.config.startup_grace
         decision, facts, mine = look(ports, grace_over=grace_over)
@@ -95,13 +127,15 @@ class Check:
     def _act(self, decision: Decision, facts: NodeFacts, mine: Own) -> bool:
         ports, action = self._ports, decision.action
         if action is Action.VERIFY:
+            if facts.settled is Role.ACTIVE and mine.snapshot is not None:
+                takeover.keep_active(ports)
             return True
         if action is Action.RESUME:
             takeover.resume(ports)
         elif action is Action.REMOVE_ADDRESS:
             ports.remove_shared_address()
         elif action is Action.STANDBY:
-            takeover.become_standby(ports, decision, seen_active=decision.row in (2, 5) and not _foreign_holder(facts))
+            takeover.become_standby(ports, decision, seen_active=_sees_active_peer(facts))
             return True
         elif action in (Action.ACTIVE, Action.ACTIVE_WITH_GRANT):
             takeover.become_active(ports, decision, mine, with_grant=action is Action.ACTIVE_WITH_GRANT)
@@ -120,8 +154,9 @@ class Check:
             self._said = text
 
 
-def _foreign_holder(facts: NodeFacts) -> bool:
-    return bool(facts.peer_mac) and bool(facts.holders) and facts.peer_mac not in facts.holders
+def _sees_active_peer(facts: NodeFacts) -> bool:
+    """The peer says that it is active, or holds the shared address: this node's data is no longer known current."""
+    return facts.peer is Peer.ACTIVE or (bool(facts.peer_mac) and facts.peer_mac in facts.holders)
 
 
 def _start_postgres(ports: Ports, actions: list[str]) -> None:
@@ -130,7 +165,7 @@ def _start_postgres(ports: Ports, actions: list[str]) -> None:
         return
     for attempt in range(POSTGRES_STARTS):
         if ports.postgres.postmaster_runs():
-            return
+            break
         actions.append(f"starting PostgreSQL, attempt {attempt + 1}")
         ports.say(actions[-1])
         try:
@@ -140,3 +175,4 @@ def _start_postgres(ports: Ports, actions: list[str]) -> None:
         deadline = ports.clock.monotonic() + START_PATIENCE
         while ports.clock.monotonic() < deadline and not ports.postgres.postmaster_runs():
             ports.clock.sleep(0.2)
+    ports.state.give_up_postgres(not ports.postgres.postmaster_runs())

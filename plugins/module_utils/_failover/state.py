@@ -79,6 +79,11 @@ class State:
             return None
         return Settled(Role(document["role"]), document["reason"], document["alarm"], document["at"])
 
+    def role(self) -> Role | None:
+        """The role settled in this boot, without its ground."""
+        settled = self.settled()
+        return settled.role if settled else None
+
     def settle(self, settled: Settled) -> None:
         """Remember the role until the next boot."""
         write_json(self.volatile / "role.json", {**dataclasses.asdict(settled), "role": settled.role.value})
@@ -95,6 +100,27 @@ class State:
     def unsettle(self) -> None:
         """Forget the role, so that the startup check decides again."""
         (self.volatile / "role.json").unlink(missing_ok=True)
+
+    def gave_up_postgres(self) -> bool:
+        """Whether the startup check of this boot found that PostgreSQL does not start."""
+        return (self.volatile / "postgres_does_not_start").exists()
+
+    def give_up_postgres(self, failed: bool) -> None:
+        """Remember whether PostgreSQL started at all: until that is known, its data may still be the better."""
+        path = self.volatile / "postgres_does_not_start"
+        if failed:
+            path.touch()
+        else:
+            path.unlink(missing_ok=True)
+
+    def probed_at(self) -> float | None:
+        """When the gate last found the shared address free, on the monotonic clock; None when it did not."""
+        document = read_json(self.volatile / "probed.json")
+        return None if document is None else float(document["monotonic"])
+
+    def note_probe(self, monotonic: float) -> None:
+        """The shared address was free at `monotonic`."""
+        write_json(self.volatile / "probed.json", {"monotonic": monotonic})
 
     def joined(self) -> str | None:
         """The system identifier of the data that joined the site; None while this node has no part in it."""

@@ -163,7 +163,18 @@ def alarms(
     if mine.role is Role.STOPPED:
         yield Alarm("warning", "stopped", f"{node} was stopped by an operator; to end that: duplexctl startup")
     yield from _certificate_alarms(ports)
-    if peer is None:
+    if mine.role is Role.ACTIVE and not ports.unit_is_active(takeover.ACTIVE_TARGET):
+        yield Alarm(
+            "critical", "application", f"{takeover.ACTIVE_TARGET} is not active on {node}: see systemctl status there"
+        )
+    if peer is None and mine.role is Role.STANDBY and _replication(mine)["state"] != "receiving":
+        yield Alarm(
+            "critical",
+            "no_active_known",
+            f"{other} does not answer and {node} is standby: nobody is known to be active; start {other}, or if it is "
+            f"dead and stays off, run on {node}: duplexctl stop, then duplexctl startup, which decides again",
+        )
+    elif peer is None:
         yield Alarm("warning", "peer_silent", f"{other} does not answer {node}: the site runs unprotected")
     elif peer.version != VERSION:
         yield Alarm("warning", "version", f"{node} runs Duplex {VERSION}, {other} {peer.version}: run site.yml")

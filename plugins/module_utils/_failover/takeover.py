@@ -31,6 +31,8 @@ GRANT_TIMEOUT = 10.0
 CLOCK_GAP = 1.0
 """Seconds between the last probe and the address: more means that this machine stood still (a resumed VM)."""
 DELAYED_ANNOUNCEMENT = 1.0
+NOBODY_ACTIVE = 10.0
+"""Seconds with both nodes up and none active after which a settled standby decides again."""
 
 ACTIVE_TARGET = "duplex-active.target"
 STANDBY_TARGET = "duplex-standby.target"
@@ -42,7 +44,7 @@ class NotNow(FailoverError):
 
 
 def become_active(ports: Ports, decision: Decision, mine: Own, *, with_grant: bool) -> None:
-    """Take the role: grant, promotion, lineage, a second probe, the address, the application. NotNow when refused."""
+    """Take the role: grant, promotion, lineage, a second look, the address, the application. NotNow when refused."""
     with locked(ports.state.claim_lock, wait=False) as claimed:
         if not claimed:
             raise NotNow("this node is answering the peer's request for a grant at this moment")
@@ -52,22 +54,32 @@ def become_active(ports: Ports, decision: Decision, mine: Own, *, with_grant: bo
             raise NotNow("the own database cannot be read any more")
         identifier = str(uuid.uuid4())
         if with_grant:
-            _ask_grant(ports, identifier)
+            refusal = _ask_grant(ports, identifier)
+            if refusal:
+                raise NotNow(refusal)
         _leave_upstream(ports)
         intent = _announce_promotion(ports, mine.data, identifier, decision.reason)
         ports.say(f"promoting PostgreSQL at {format_lsn(intent.fork)} (epoch {intent.epoch})")
         if ports.postgres.in_recovery():
             ports.postgres.promote(timeout=PROMOTE_TIMEOUT)
-        _finish(ports, intent, decision.reason, alarm=decision.reason if decision.alarm else "")
+        _finish(ports, intent, alarm=decision.reason if decision.alarm else "", granted=with_grant)
 
 
 def first_activation(ports: Ports, *, reason: str) -> None:
-    """Make the writable server of this node the beginning of the site's lineage, and the node active."""
+    """Make the writable server of this node the beginning of the site's lineage, and the node active.
+
+    NotNow leaves the server as it was, writable and without the shared address: it is not the site's yet.
+    """
     with locked(ports.state.claim_lock, wait=True):
+        refusal = _second_look(ports, "", granted=True)
+        if refusal:
+            raise NotNow(refusal)
         snapshot = ports.postgres.snapshot()
         intent = Intent(str(uuid.uuid4()), ports.state.boot_id(), 1, None, reason, snapshot.end)
+        ports.state.join(snapshot.system_identifier, at=ports.now())
+        ports.journal.append("joined", system_identifier=snapshot.system_identifier)
         ports.journal.append("promoting", **dataclasses.asdict(intent))
-        _finish(ports, intent, reason, alarm="")
+        _finish(ports, intent, alarm="", granted=False)
 
 
 def resume(ports: Ports) -> None:
@@ -85,7 +97,35 @@ def resume(ports: Ports) -> None:
             ports.journal.append("void", id=intent.id, why="interrupted before PostgreSQL was promoted")
             return
         ports.say(f"taking up promotion {intent.id}")
-        _finish(ports, intent, intent.reason, alarm="")
+        # The probe would hear this node itself.
+        ports.remove_shared_address()
+        _finish(ports, intent, alarm="", granted=False)
+
+
+def keep_active(ports: Ports) -> None:
+    """Bring an active node to what an active node is: address, application, slot; repeating it changes nothing.
+
+    What a killed run left out is made up for here, and an address that went with PostgreSQL comes back, after a probe,
+    once the server is writable again. A server that is not writable keeps everything off.
+    """
+    if ports.postgres.in_recovery():
+        return
+    if not ports.shared_address_here():
+        with locked(ports.state.claim_lock, wait=True):
+            refusal = _second_look(ports, "", granted=True)
+            if refusal:
+                raise NotNow(f"the shared address is not taken back: {refusal}")
+            if ports.postgres.in_recovery():
+                return
+            ports.add_shared_address()
+            ports.announce()
+            ports.journal.append("restarted", reason="the shared address is back on the active node")
+    served = ports.journal.state().served
+    if served:
+        ports.postgres.record_served(served[-1])
+    ports.postgres.ensure_slot(peer_slot(ports))
+    if not ports.unit_is_active(ACTIVE_TARGET):
+        ports.start_unit(ACTIVE_TARGET)
 
 
 def become_standby(ports: Ports, decision: Decision, *, seen_active: bool) -> None:
@@ -101,8 +141,9 @@ def become_standby(ports: Ports, decision: Decision, *, seen_active: bool) -> No
         demote(ports)
     if seen_active:
         ports.journal.append("taken", reason=decision.reason)
-    settle(ports, Role.STANDBY, decision.reason, alarm=decision.reason if decision.alarm else "")
+    # The target first: it ends the application, and a settled role is only verified.
     ports.start_unit(STANDBY_TARGET)
+    settle(ports, Role.STANDBY, decision.reason, alarm=decision.reason if decision.alarm else "")
 
 
 def settle(ports: Ports, role: Role, reason: str, *, alarm: str) -> None:
@@ -124,16 +165,18 @@ def peer_slot(ports: Ports) -> str:
     return f"duplex_{ports.config.peer.number}"
 
 
-def _ask_grant(ports: Ports, identifier: str) -> None:
+def _ask_grant(ports: Ports, identifier: str) -> str:
+    """Why the peer does not let this node lead; empty when it granted the role."""
     try:
         answer = ports.peer.grant(
             id=identifier, nonce=str(uuid.uuid4()), boot_id=ports.state.boot_id(), timeout=GRANT_TIMEOUT
         )
     except PeerSilent as exc:
-        raise NotNow(f"the peer fell silent when asked for its grant: {exc}") from exc
+        return f"the peer fell silent when asked for its grant: {exc}"
     if not answer.granted:
-        raise NotNow(f"the peer gave no grant: {answer.reason}")
+        return f"the peer gave no grant: {answer.reason}"
     ports.say("the peer granted the role")
+    return ""
 
 
 def _leave_upstream(ports: Ports) -> None:
@@ -157,10 +200,12 @@ def _announce_promotion(ports: Ports, data: Data, identifier: str, reason: str) 
     return intent
 
 
-def _finish(ports: Ports, intent: Intent, reason: str, *, alarm: str) -> None:
-    """From a writable server to an active node: lineage row, second probe, address, announcement, application."""
+def _finish(ports: Ports, intent: Intent, *, alarm: str, granted: bool) -> None:
+    """From a writable server to an active node: lineage row, second look, address, announcement, application."""
     ports.postgres.record_promotion(intent, node=ports.config.node.number)
-    refusal = _second_look(ports)
+    refusal = _second_look(ports, intent.id, granted=granted)
+    if not refusal and ports.postgres.in_recovery():
+        refusal = "PostgreSQL was restarted as a standby meanwhile"
     if refusal:
         demote(ports)
         ports.journal.append("void", id=intent.id, why=refusal)
@@ -168,32 +213,43 @@ def _finish(ports: Ports, intent: Intent, reason: str, *, alarm: str) -> None:
     ports.add_shared_address()
     ports.announce()
     ports.journal.append("active", id=intent.id, epoch=intent.epoch)
-    settle(ports, Role.ACTIVE, reason, alarm=alarm)
+    settle(ports, Role.ACTIVE, intent.reason, alarm=alarm)
     ports.say(f"the shared address {ports.config.site.shared_address} is on this node")
-    ports.postgres.record_served(intent.id)
-    ports.start_unit(ACTIVE_TARGET)
-    ports.postgres.ensure_slot(peer_slot(ports))
+    if ports.postgres.in_recovery():
+        ports.remove_shared_address()
+        ports.state.unsettle()
+        raise NotNow("PostgreSQL was restarted as a standby while the shared address was added")
+    keep_active(ports)
     ports.clock.sleep(DELAYED_ANNOUNCEMENT)
     ports.announce()
 
 
-def _second_look(ports: Ports) -> str:
-    """Why the address may not be added now; empty when it may. Looked at again if the machine stood still meanwhile."""
+def _second_look(ports: Ports, identifier: str, *, granted: bool) -> str:
+    """Why the address may not be added now; empty when it may.
+
+    The peer is asked first and the wire is probed last, so that nothing but the address itself comes after the probe.
+    A peer that answers has to grant the role; without its grant only a probe that nobody contends is free, but for
+    node 1 against a silent peer: node 2 backs off by the same rule.
+    """
     while True:
-        found = ports.probe()
-        seen = ports.clock.monotonic()
-        result = verdict(found)
         peer, _ = observe.peer(ports)
         if peer is not None and peer.role is Role.ACTIVE:
             return "the peer has become active meanwhile"
-        if result is Verdict.CONTENDED and (peer is not None or ports.config.node.number == 1):
-            # With the peer's grant, or against a peer that backs off: node 2 does, by the same rule.
+        if peer is not None and not granted:
+            refusal = _ask_grant(ports, identifier)
+            if refusal:
+                return refusal
+            granted = True
+        begun = ports.clock.monotonic()
+        found = ports.probe()
+        result = verdict(found)
+        yields = granted if peer is not None else ports.config.node.number == 1
+        if result is Verdict.CONTENDED and yields:
             result = Verdict.FREE
         if result is not Verdict.FREE:
-            return (
-                f"the second probe found the shared address {result.value} ({', '.join(found.replies) or found.error})"
-            )
-        if ports.clock.monotonic() - seen <= CLOCK_GAP + observe.PEER_TIMEOUT:
+            by = ", ".join(found.replies) or found.error or "no more is known"
+            return f"the shared address is {result.value} ({by})"
+        if ports.clock.monotonic() - begun - found.seconds <= CLOCK_GAP:
             return ""
 
 

@@ -144,7 +144,7 @@ class SimulatedPostgres:
     def postmaster_runs(self) -> bool:
         return self.runs
 
-    def write_standby_signal(self) -> bool:
+    def write_standby_signal(self, *, directory: pathlib.Path | None = None) -> bool:
         if self.runs and not self.recovering:
             raise AssertionError("standby.signal was written beside a running primary")
         written, self.signal = not self.signal, True
@@ -217,10 +217,20 @@ class SimulatedPorts(Ports):
         return datetime.datetime(2026, 1, 1, tzinfo=datetime.timezone.utc)
 
     def start_unit(self, unit: str) -> None:
+        self.node.step(f"start {unit}")
         self.node.units.append(unit)
+        if unit == takeover.ACTIVE_TARGET:
+            self.node.application = True
+        elif unit == takeover.STANDBY_TARGET:
+            self.node.application = False
+
+    def unit_is_active(self, unit: str) -> bool:
+        return self.node.application if unit == takeover.ACTIVE_TARGET else True
 
     def stop_unit(self, unit: str, *, timeout: float) -> None:
         self.node.units.append(f"stop {unit}")
+        if unit == takeover.ACTIVE_TARGET:
+            self.node.application = False
 
     def restart_unit(self, unit: str) -> None:
         self.node.units.append(unit)
@@ -252,6 +262,7 @@ class SimulatedNode:
         self.carrier = True
         self.has_address = False
         self.units: list[str] = []
+        self.application = False
         self.kill_at: str | None = None
         self.at_step: dict[str, t.Callable[[], None]] = {}
         self.steps: list[str] = []
@@ -279,7 +290,7 @@ class SimulatedNode:
             raise Killed(name)
 
     def power_off(self) -> None:
-        self.on, self.has_address, self.check = False, False, None
+        self.on, self.has_address, self.application, self.check = False, False, False, None
         self.postgres.runs = False
         shutil.rmtree(self.state.volatile, ignore_errors=True)
 
@@ -314,6 +325,7 @@ class SimulatedNode:
         return Observation(
             probes=PROBES,
             replies=(*holders, *self.site.strangers),
+            echoed=self.has_address,  # the kernel answers for its own address
             contenders=self.site.contenders,
             carrier=self.carrier,
         )

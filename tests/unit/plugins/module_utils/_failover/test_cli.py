@@ -15,6 +15,7 @@ import pytest
 
 from ansible_collections.duplex.failover.plugins.module_utils._failover import cli, join, service
 from ansible_collections.duplex.failover.plugins.module_utils._failover.errors import FailoverError
+from ansible_collections.duplex.failover.plugins.module_utils._failover.files import locked
 from ansible_collections.duplex.failover.plugins.module_utils._failover.version import VERSION
 
 from .simulated import Clock, SimulatedNode, SimulatedSite, settle
@@ -181,3 +182,24 @@ def test_a_node_that_never_joined_says_so_after_a_reboot_too(site: SimulatedSite
     two.power_on()
     settle(two)
     assert service.facts(two.ports)["role"] == "unjoined"
+
+
+def test_a_join_does_not_wait_for_a_startup_check(duplexctl: t.Callable[..., Called], site: SimulatedSite) -> None:
+    _, two = site.build()
+    with locked(two.state.startup_lock, wait=True):
+        told = duplexctl(two, "join", "--rebuild")
+    assert told.status == 1 and "systemctl stop duplex-startup.service" in told.err
+
+
+def test_what_the_kernel_refuses_is_told_without_a_traceback(
+    duplexctl: t.Callable[..., Called], site: SimulatedSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, two = site.build()
+
+    def refuse(ports: t.Any) -> t.NoReturn:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(join, "_clone", refuse)
+    told = duplexctl(two, "join", "--rebuild")
+    assert told.status == 1 and "No space left on device" in told.err
+    assert two.state.progress()["state"] == "failed"

@@ -42,6 +42,7 @@ ALONE = NodeFacts(
     peer=Peer.SILENT,
     better=Better.UNKNOWN,
     known_current=True,
+    peer_last_active=False,
     grace_over=False,
     cautious=False,
 )
@@ -99,6 +100,16 @@ CASES: dict[str, tuple[dict[str, t.Any], int, Action]] = {
         Action.ACTIVE_WITH_GRANT,
     ),
     "the peer abstains without data, own data known current": ({"peer": Peer.ABSTAINS}, 6, Action.ACTIVE_WITH_GRANT),
+    "the peer abstains with better data, own data thought current": (
+        {"peer": Peer.ABSTAINS, "better": Better.PEER},
+        9,
+        Action.WAIT,
+    ),
+    "the peer abstains, cannot show its data and was active last too": (
+        {"peer": Peer.ABSTAINS, "peer_last_active": True},
+        9,
+        Action.WAIT,
+    ),
     "the held peer's data is better": (
         {"peer": Peer.ABSTAINS, "better": Better.PEER, "known_current": False},
         9,
@@ -166,6 +177,7 @@ def every_fact() -> t.Iterator[NodeFacts]:
         (False, True),
         (False, True),
         (False, True),
+        (False, True),
     ):
         yield NodeFacts(*values)
 
@@ -192,6 +204,9 @@ def test_every_combination_of_facts_is_decided_and_safe() -> None:
             assert decision.action is Action.ACTIVE_WITH_GRANT
         if facts.peer is Peer.READY:
             assert facts.better is Better.OWN
+        if facts.peer is Peer.ABSTAINS and facts.better is not Better.OWN:
+            sure = facts.better is Better.UNKNOWN and facts.known_current and not facts.peer_last_active
+            assert sure or (facts.grace_over and not facts.cautious)
     assert becoming
 
 

@@ -9,7 +9,8 @@ import pathlib
 
 import pytest
 
-from ansible_collections.duplex.failover.plugins.module_utils._failover import follow, service, startup, takeover
+from ansible_collections.duplex.failover.plugins.module_utils._failover import follow, gate, service, startup, takeover
+from ansible_collections.duplex.failover.plugins.module_utils._failover.errors import FailoverError
 from ansible_collections.duplex.failover.plugins.module_utils._failover.files import locked
 from ansible_collections.duplex.failover.plugins.module_utils._failover.model import Action, Role
 from ansible_collections.duplex.failover.plugins.module_utils._failover.peer import GrantRequest
@@ -46,12 +47,13 @@ def test_the_standby_reboots_and_follows_again(site: SimulatedSite) -> None:
 
 def test_the_active_node_reboots_and_is_active_again_with_the_peers_grant(site: SimulatedSite) -> None:
     one, two = site.build()
+    before = two.ports.journal.state().grants
     one.power_off()
     one.power_on()
     assert one.postgres.recovering and not one.has_address
     settle(one)
     assert roles(site) == (Role.ACTIVE, Role.STANDBY)
-    assert two.ports.journal.state().grants == 1
+    assert two.ports.journal.state().grants == before + 1
     two.serve()
     assert two.state.upstream.exists()
     assert [row.epoch for row in one.postgres.lineage] == [1, 1], "a promotion at boot keeps the epoch"
@@ -285,11 +287,12 @@ def test_a_node_that_claims_grants_nothing(site: SimulatedSite) -> None:
         node.power_off()
     for node in (one, two):
         node.power_on()
+    before = two.ports.journal.state().grants
     with locked(two.state.claim_lock, wait=True):
         decision, _, mine = startup.look(one.ports)
         with pytest.raises(takeover.NotNow, match="claiming the shared address itself"):
             takeover.become_active(one.ports, decision, mine, with_grant=True)
-    assert one.postgres.recovering and two.ports.journal.state().grants == 0
+    assert one.postgres.recovering and two.ports.journal.state().grants == before
 
 
 def test_the_node_with_the_better_data_refuses_its_grant(site: SimulatedSite) -> None:
@@ -312,6 +315,111 @@ def test_after_its_grant_a_node_compares_again_before_it_follows(site: Simulated
     one.at_step["grant answered"] = lambda: check(not two.state.upstream.exists())
     settle(one)
     assert not one.at_step, "the grant was asked for"
+
+
+def test_a_first_activation_that_finds_the_address_taken_leaves_the_server_as_it_was(site: SimulatedSite) -> None:
+    """It once left an adopted primary as a read-only standby that no rerun could use."""
+    one = site.nodes[0]
+    one.on, one.postgres.runs = True, True
+    gate.boot(one.ports)
+    site.strangers = ("02:00:00:00:00:99",)
+    with pytest.raises(takeover.NotNow, match="taken"):
+        takeover.first_activation(one.ports, reason="first activation")
+    assert one.postgres.runs and not one.postgres.recovering and one.state.joined() is None
+    site.strangers = ()
+    takeover.first_activation(one.ports, reason="first activation")
+    assert one.role is Role.ACTIVE and one.has_address
+
+
+def test_a_server_that_dies_during_the_second_look_gets_no_address(site: SimulatedSite) -> None:
+    one, two = site.build()
+    one.power_off()
+    two.power_off()
+    one.power_on()
+
+    def restart_as_standby() -> None:
+        one.postgres.stop(timeout=1)
+        one.postgres.start()
+
+    one.at_step["postgres.recorded"] = lambda: one.at_step.update(probe=restart_as_standby)
+    settle(one)
+    assert one.role is Role.ACTIVE and one.has_address and not one.postgres.recovering
+    assert [entry["event"] for entry in one.ports.journal.entries()].count("void") == 1
+
+
+def test_a_server_that_is_slow_to_recover_gets_the_address_back_after_another_probe(site: SimulatedSite) -> None:
+    one, _ = site.build()
+    one.postgres.stop(timeout=1)
+    one.postgres.start()
+    one.has_address = False
+    site.clock.sleep(90)
+    gate.after_start(one.ports)
+    assert not one.has_address, "the probe before the start was 90 s ago"
+    service.Service(one.ports).step()
+    assert one.has_address
+    one.has_address = False
+    site.strangers = ("02:00:00:00:00:99",)
+    service.Service(one.ports).step()
+    assert not one.has_address and any("not taken back" in said for said in one.said)
+
+
+def test_two_nodes_that_decided_alone_do_not_both_end_the_contention(site: SimulatedSite) -> None:
+    """The path opens between their decisions and their second looks: an answer is no grant."""
+    one, two = site.build()
+    one.power_off()
+    two.power_off()
+    site.connected = False
+    for node in (one, two):
+        node.power_on()
+    site.contenders = ("02:00:00:00:00:77",)
+    one.at_step["postgres.recorded"] = lambda: setattr(site, "connected", True)
+    site.contenders = ()
+    with locked(two.state.claim_lock, wait=True):
+        assert not one.think(), "the peer answers and claims the address itself: no grant"
+    assert not one.has_address and one.postgres.recovering
+    settle(one, two)
+    assert sorted(role.value for role in roles(site) if role) == ["active", "standby"]
+
+
+def test_a_slow_server_is_waited_for_by_its_peer(site: SimulatedSite) -> None:
+    """Before its server runs a node is no less able: its peer waits beyond the grace."""
+    one, two = site.build()
+    one.power_off()
+    two.power_off()
+    one.on = True
+    gate.boot(one.ports)
+    two.power_on()
+    for _ in range(120):
+        assert not two.think()
+    one.postgres.start()
+    settle(one, two)
+    assert roles(site) == (Role.ACTIVE, Role.STANDBY)
+
+
+def test_a_second_check_does_not_wait_for_ever_for_the_first(site: SimulatedSite) -> None:
+    one, _ = site.build()
+    refused = pytest.raises(FailoverError, match="another startup check has been at work for 5 s")
+    with locked(one.state.startup_lock, wait=True), refused:
+        startup.run(one.ports, timeout=5)
+
+
+def test_a_node_of_a_site_without_a_check_gets_one(site: SimulatedSite) -> None:
+    _, two = site.build()
+    two.state.unsettle()
+    resident = service.Service(two.ports)
+    for _ in range(service.IDLE_STEPS):
+        resident.step()
+    assert two.units[-1] == takeover.STARTUP_UNIT
+
+
+def test_a_holder_that_is_not_known_to_be_the_peer_takes_nothing_from_what_this_node_knows(site: SimulatedSite) -> None:
+    one, two = site.build()
+    one.power_off()
+    two.power_off()
+    site.strangers = ("02:00:00:00:00:99",)
+    one.power_on()
+    settle(one)
+    assert one.role is Role.STANDBY and one.ports.journal.state().last_active
 
 
 def check(holds: bool) -> None:
@@ -345,11 +453,13 @@ def test_killed_at_every_step_a_rerun_converges(tmp_path: pathlib.Path, reboot: 
         if reboot:
             one.power_off()
             one.power_on()
-        settle(one)
+        assert any(one.think() for _ in range(200)), point
         two.serve()
         assert roles(site) == (Role.ACTIVE, Role.STANDBY), point
         assert one.ports.journal.state().unfinished is None, point
         assert two.state.upstream.exists(), (point, two.state.alarms(), two.said)
+        assert one.application and not two.application, point
+        assert one.postgres.lineage[-1].served, point
 
 
 def test_a_dry_run_changes_nothing(site: SimulatedSite) -> None:

@@ -52,6 +52,21 @@ def test_an_active_node_that_nobody_follows_is_a_warning(site: SimulatedSite) ->
     assert names(look(one)) == {"peer_silent"}
 
 
+def test_a_standby_whose_active_peer_is_gone_is_critical(site: SimulatedSite) -> None:
+    one, two = site.build()
+    one.power_off()
+    two.state.upstream.unlink()
+    document = look(two)
+    assert names(document) == {"no_active_known"} and status.exit_status(document) == 2
+    assert "duplexctl stop, then duplexctl startup" in document["alarms"][0]["text"]
+
+
+def test_an_active_node_whose_application_was_not_started_is_critical(site: SimulatedSite) -> None:
+    one, _ = site.build()
+    one.application = False
+    assert "application" in names(look(one))
+
+
 def test_an_active_node_without_its_address_is_critical(site: SimulatedSite) -> None:
     one, _ = site.build()
     one.has_address = False
