@@ -159,27 +159,29 @@ def test_a_stranger_is_named_with_an_alarm_and_the_peer_is_not(hold: str) -> Non
     assert not decide(dataclasses.replace(taken, holders=(PEER_MAC,))).alarm
 
 
+FORBIDDING: tuple[dict[str, t.Any], ...] = (
+    {},
+    {"settled": Role.STANDBY},
+    {"unfinished": True},
+    {"address_here": True},
+    {"ineligible": "never cloned"},
+    {"hold": "held"},
+    {"settled": Role.ACTIVE, "unfinished": True, "address_here": True, "ineligible": "never cloned", "hold": "held"},
+)
+"""What forbids the role whatever else is seen: nothing of it, each alone, all together."""
+
+
 def every_fact() -> t.Iterator[NodeFacts]:
-    """The whole fact space, with one value for each text that only its emptiness matters of."""
+    """All that can be seen, each with all that forbids; one value for each text of which only its emptiness matters."""
+    names = ("replaying", "verdict", "holders", "references", "peer", "better")
+    names += ("known_current", "peer_last_active", "grace_over", "cautious")
+    no_yes = (False, True)
+    alone = {**vars(ALONE), "peer_mac": PEER_MAC}
     for values in itertools.product(
-        (None, Role.STANDBY),
-        (False, True),
-        (False, True),
-        ("", "never cloned"),
-        ("", "held"),
-        (False, True),
-        Verdict,
-        ((), (PEER_MAC,), (OTHER_MAC,)),
-        (PEER_MAC,),
-        References,
-        Peer,
-        Better,
-        (False, True),
-        (False, True),
-        (False, True),
-        (False, True),
+        no_yes, Verdict, ((), (PEER_MAC,), (OTHER_MAC,)), References, Peer, Better, no_yes, no_yes, no_yes, no_yes
     ):
-        yield NodeFacts(*values)
+        for forbidding in FORBIDDING:
+            yield NodeFacts(**{**alone, **dict(zip(names, values)), **forbidding})
 
 
 def test_every_combination_of_facts_is_decided_and_safe() -> None:
