@@ -15,7 +15,7 @@ description:
   - Observes the node that it runs on and asks its peer, and returns what C(duplexctl status --json) prints.
   - A host that is not a node of a site yet is reported with the role V(unjoined), it is no error.
 author:
-  - Duplex contributors
+  - Duplex contributors (@duplex)
 extends_documentation_fragment:
   - duplex.failover._attributes
   - duplex.failover._attributes.info_module

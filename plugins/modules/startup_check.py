@@ -17,7 +17,7 @@ description:
   - On a node whose role is settled in this boot it verifies only and changes nothing.
   - In check mode it looks and decides once, and changes nothing.
 author:
-  - Duplex contributors
+  - Duplex contributors (@duplex)
 extends_documentation_fragment:
   - duplex.failover._attributes
 attributes:
