@@ -101,17 +101,6 @@ def test_rerunning_site_yml_is_not_noticed(site: Site) -> None:
     assert {node: harness.status(node)["role"] for node in NODES} == roles
 
 
-def test_rerunning_site_yml_takes_at_most_30_seconds(site: Site) -> None:
-    # The better of two runs: the machine may have been busy with something else.
-    seconds = []
-    while len(seconds) < 2 and min(seconds, default=31) > 30:
-        rerun = site.converge()
-        assert rerun.completed.status == 0, rerun.completed.said
-        seconds.append(rerun.seconds)
-        print(f"site.yml on a converged site took {rerun.seconds:.1f} s")
-    assert min(seconds) <= 30
-
-
 def test_rerunning_site_yml_on_one_node_changes_nothing_there(site: Site) -> None:
     standby = site.standby()
     rerun = site.converge("--limit", standby)
