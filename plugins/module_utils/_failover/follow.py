@@ -16,6 +16,7 @@ from .model import Role, format_lsn
 from .tls import PKI_DIRECTORY
 
 if t.TYPE_CHECKING:
+    from .config import Node
     from .observe import Own, PeerFacts
     from .ports import Ports
 
@@ -27,6 +28,11 @@ class Following:
     """The peer's boot that this node last found worth following; empty before."""
 
     peer_boot: str = ""
+
+
+def slot_of(node: Node) -> str:
+    """The replication slot that the active node keeps for `node`; also the name under which that one streams."""
+    return f"duplex_{node.number}"
 
 
 def upstream_settings(ports: Ports) -> str:
@@ -41,11 +47,11 @@ def upstream_settings(ports: Ports) -> str:
         "sslrootcert": f"{PKI_DIRECTORY}/ca.crt",
         "sslcert": f"{PKI_DIRECTORY}/node.crt",
         "sslkey": f"{PKI_DIRECTORY}/node.key",
-        "application_name": f"duplex_{config.node.number}",
+        "application_name": slot_of(config.node),
         "connect_timeout": 5,
     }
     joined = " ".join(f"{key}={value}" for key, value in conninfo.items())
-    return f"primary_conninfo = '{joined}'\nprimary_slot_name = 'duplex_{config.node.number}'\n"
+    return f"primary_conninfo = '{joined}'\nprimary_slot_name = '{slot_of(config.node)}'\n"
 
 
 def step(ports: Ports, following: Following, peer: PeerFacts) -> None:
@@ -61,7 +67,7 @@ def step(ports: Ports, following: Following, peer: PeerFacts) -> None:
         return
     if ports.state.upstream.exists() and following.peer_boot:
         if mine.snapshot.receiver is not None:
-            ports.postgres.drop_slot(f"duplex_{ports.config.peer.number}")
+            ports.postgres.drop_slot(slot_of(ports.config.peer))
         return
     _begin(ports, following, mine, peer)
 

@@ -11,6 +11,7 @@ import typing as t
 from . import lineage
 from .errors import DatabaseError, PeerSilent
 from .model import Better, Data, NodeFacts, Peer, Promotion, References, Role, Verdict
+from .probe import verdict
 from .version import PROTOCOL, VERSION
 
 if t.TYPE_CHECKING:
@@ -186,8 +187,6 @@ def own_facts_json(ports: Ports, *, mac: str, claiming: bool) -> dict[str, t.Any
 
 def facts(ports: Ports, *, grace_over: bool) -> tuple[NodeFacts, Own, PeerFacts | None]:
     """Everything that the decision depends on; the peer is asked after the probe, so that its answer is fresh."""
-    from .probe import verdict
-
     settled = ports.state.settled()
     journal = ports.journal.state()
     address_here = ports.shared_address_here()

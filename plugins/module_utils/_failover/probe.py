@@ -73,7 +73,6 @@ class Observation:
     witness_sent: int = 0
     witness_received: int = 0
     references_answered: bool | None = None
-    peer_arp_answered: bool = False
     peer_mac: str | None = None
     carrier: bool = True
     error: str = ""
@@ -275,7 +274,6 @@ class _Tally:
             witness_sent=sent,
             witness_received=received,
             references_answered=bool(self.references) if self.target.reference_hosts else None,
-            peer_arp_answered=self.peer_mac is not None,
             peer_mac=self.peer_mac,
             carrier=self.carrier,
             seconds=now - self.started,

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import typing as t
 
-from . import lineage, network, observe, takeover, tls
+from . import follow, lineage, network, observe, takeover, tls
 from .errors import FailoverError
 from .model import Role, format_lsn
 from .version import VERSION
@@ -134,7 +134,7 @@ def alarms(
     if settled is not None and settled.alarm and _replication(mine)["state"] in ("none", "unknown"):
         yield Alarm("warning", "startup", settled.alarm)
     for name, text in ports.state.alarms().items():
-        yield Alarm("critical" if name == "diverged" else "warning", name, text)
+        yield Alarm("critical" if name == follow.ALARM else "warning", name, text)
     if mine.ineligible and mine.role is not Role.STOPPED:
         yield Alarm("critical", "not_eligible", f"{node} may not become active: {mine.ineligible}")
     if mine.hold:

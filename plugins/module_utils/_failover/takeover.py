@@ -15,6 +15,7 @@ import uuid
 from . import lineage, observe
 from .errors import DatabaseError, FailoverError, PeerSilent
 from .files import locked
+from .follow import slot_of
 from .journal import Intent
 from .model import Data, Decision, Role, Verdict, format_lsn
 from .probe import verdict
@@ -123,7 +124,7 @@ def keep_active(ports: Ports) -> None:
     served = ports.journal.state().served
     if served:
         ports.postgres.record_served(served[-1])
-    ports.postgres.ensure_slot(peer_slot(ports))
+    ports.postgres.ensure_slot(slot_of(ports.config.peer))
     if not ports.unit_is_active(ACTIVE_TARGET):
         ports.start_unit(ACTIVE_TARGET)
 
@@ -158,11 +159,6 @@ def demote(ports: Ports) -> None:
     ports.postgres.stop(timeout=STOP_TIMEOUT)
     ports.postgres.write_standby_signal()
     ports.postgres.start_and_wait(timeout=START_TIMEOUT)
-
-
-def peer_slot(ports: Ports) -> str:
-    """The replication slot that the active node keeps for its peer."""
-    return f"duplex_{ports.config.peer.number}"
 
 
 def _ask_grant(ports: Ports, identifier: str) -> str:

@@ -184,6 +184,8 @@ def every_fact() -> t.Iterator[NodeFacts]:
             yield NodeFacts(**{**alone, **dict(zip(names, values)), **forbidding})
 
 
+# Tracing it costs more than all other tests; they cover the table without it.
+@pytest.mark.no_cover
 def test_every_combination_of_facts_is_decided_and_safe() -> None:
     becoming = 0
     for facts in every_fact():
