@@ -104,6 +104,16 @@ def status(node: str) -> dict[str, t.Any]:
     return {**json.loads(asked.stdout), "exit_status": asked.status}
 
 
+def _last_words(node: str) -> str:
+    """Give what a node says of itself and did last, for the report of a failure."""
+    look = "duplexctl status; journalctl -b -u 'duplex*' -u 'postgresql@*' -o cat --no-pager | tail -n 15"
+    try:
+        found = on(node, "sh", "-c", look, check=False, timeout=20)
+    except (AssertionError, subprocess.TimeoutExpired) as error:
+        return str(error)
+    return found.stdout + found.stderr
+
+
 def wait_until(what: str, condition: Callable[[], bool], *, within: float) -> float:
     """Wait until a condition holds, and give the seconds that it took."""
     begin = time.monotonic()
@@ -115,7 +125,8 @@ def wait_until(what: str, condition: Callable[[], bool], *, within: float) -> fl
         except (AssertionError, subprocess.TimeoutExpired, ValueError) as error:
             reason = str(error)
         if time.monotonic() - begin > within:
-            raise AssertionError(f"not within {within:.0f} s: {what}; {reason}")
+            said = "\n".join(f"{node}: {_last_words(node)}" for node in NODES)
+            raise AssertionError(f"not within {within:.0f} s: {what}; {reason}\n{said}")
         time.sleep(0.2)
 
 

@@ -19,7 +19,7 @@ if t.TYPE_CHECKING:
 # How long a node that boots alone with data that may be behind waits for its peer (molecule/shared/settings.yml).
 GRACE = 10
 # From the power button to a settled role: boot, probe, promotion, with two nodes on two busy cores.
-BOOT = 60
+BOOT = 120
 
 
 @pytest.fixture

@@ -45,7 +45,8 @@ def make_directory(lab: Lab) -> None:
     directory(lab).mkdir(mode=0o755, parents=True)
     authorities = directory(lab) / "pki"
     authorities.mkdir(mode=0o700)
-    os.chown(authorities, int(os.environ.get("SUDO_UID", "0")), int(os.environ.get("SUDO_GID", "0")))
+    if "SUDO_UID" in os.environ and os.geteuid() == 0:
+        os.chown(authorities, int(os.environ["SUDO_UID"]), int(os.environ["SUDO_GID"]))
 
 
 def read_built(lab: Lab) -> Built | None:
