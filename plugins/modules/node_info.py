@@ -49,9 +49,9 @@ status:
   description:
     - The document of C(duplexctl status --json).
     - Its keys are RV(ignore:schema), RV(ignore:version), RV(ignore:site), RV(ignore:node), RV(ignore:node_number),
-      RV(ignore:role), RV(ignore:reason), RV(ignore:since), RV(ignore:hold), RV(ignore:shared_address),
-      RV(ignore:unique_address), RV(ignore:database), RV(ignore:replication), RV(ignore:peer), RV(ignore:alarms) and
-      RV(ignore:level).
+      RV(ignore:role), RV(ignore:reason), RV(ignore:since), RV(ignore:hold), RV(ignore:handover),
+      RV(ignore:shared_address), RV(ignore:unique_address), RV(ignore:database), RV(ignore:replication),
+      RV(ignore:peer), RV(ignore:alarms) and RV(ignore:level).
   returned: always
   type: dict
   contains:
@@ -73,6 +73,9 @@ status:
     reason:
       description: Why the node has this role.
       type: str
+    handover:
+      description: Id, side, phase, since and why of a handover under way or in doubt; V(null) without one.
+      type: dict
     shared_address:
       description: The site's address and hostname, and whether it is on this node (RV(ignore:here)).
       type: dict

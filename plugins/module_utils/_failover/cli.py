@@ -125,6 +125,16 @@ def _stop(ports: Ports, arguments: argparse.Namespace, out: t.TextIO) -> int:
     return 0
 
 
+def _handover(ports: Ports, arguments: argparse.Namespace, out: t.TextIO) -> int:
+    """What the unit of a handover runs: this node's part, from wherever the journal left it."""
+    handover = ports.journal.state().handover(arguments.id)
+    if handover is None or not handover.phase.open:
+        ports.state.end_handover()
+        return 0
+    startup.SIDES[handover.side].run(ports, handover)
+    return 0
+
+
 COMMANDS: t.Mapping[str, t.Callable[[Ports, argparse.Namespace, t.TextIO], int]] = {
     "gate": _gate,
     "serve": _serve,
@@ -133,6 +143,7 @@ COMMANDS: t.Mapping[str, t.Callable[[Ports, argparse.Namespace, t.TextIO], int]]
     "status": _status,
     "require": _require,
     "stop": _stop,
+    "handover": _handover,
 }
 
 
@@ -157,5 +168,7 @@ def _parser() -> argparse.ArgumentParser:
     required.add_argument("unit")
     hook = commands.add_parser("gate", help="hooks of the systemd units")
     hook.add_argument("moment", choices=["boot", "start", "started", "stop"])
+    handed = commands.add_parser("handover", help="this node's part of a handover (its unit runs it)")
+    handed.add_argument("id")
     commands.add_parser("serve", help="the resident service")
     return parser

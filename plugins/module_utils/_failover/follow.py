@@ -16,7 +16,7 @@ from .model import Role, format_lsn
 from .tls import PKI_DIRECTORY
 
 if t.TYPE_CHECKING:
-    from .config import Node
+    from .config import Node, SiteConfig
     from .observe import Own, PeerFacts
     from .ports import Ports
 
@@ -35,10 +35,9 @@ def slot_of(node: Node) -> str:
     return f"duplex_{node.number}"
 
 
-def upstream_settings(ports: Ports) -> str:
-    """The text of upstream.conf: the peer's unique address, mutual TLS, this node's own slot."""
-    config = ports.config
-    conninfo = {
+def conninfo(config: SiteConfig) -> str:
+    """How this node connects to the peer's PostgreSQL for replication: its unique address, mutual TLS."""
+    parameters = {
         "host": config.peer.unique_hostname,
         "hostaddr": config.peer.unique_address,
         "port": config.database.port,
@@ -50,8 +49,12 @@ def upstream_settings(ports: Ports) -> str:
         "application_name": slot_of(config.node),
         "connect_timeout": 5,
     }
-    joined = " ".join(f"{key}={value}" for key, value in conninfo.items())
-    return f"primary_conninfo = '{joined}'\nprimary_slot_name = '{slot_of(config.node)}'\n"
+    return " ".join(f"{key}={value}" for key, value in parameters.items())
+
+
+def upstream_settings(config: SiteConfig) -> str:
+    """The text of upstream.conf: the peer, and this node's own slot there."""
+    return f"primary_conninfo = '{conninfo(config)}'\nprimary_slot_name = '{slot_of(config.node)}'\n"
 
 
 def step(ports: Ports, following: Following, peer: PeerFacts) -> None:
@@ -88,7 +91,7 @@ def _begin(ports: Ports, following: Following, mine: Own, peer: PeerFacts) -> No
     ports.state.remember_alarm(ALARM, "")
     group = grp.getgrnam(ports.config.database.owner).gr_gid
     ports.journal.append("following", lineage=peer.data.lineage[-1].uuid, at_lsn=format_lsn(mine.data.end))
-    write_atomically(ports.state.upstream, upstream_settings(ports), mode=0o640, group=group)
+    write_atomically(ports.state.upstream, upstream_settings(ports.config), mode=0o640, group=group)
     ports.postgres.reload()
     following.peer_boot = peer.boot_id
     ports.say(f"following {ports.config.peer.inventory_hostname} from {format_lsn(mine.data.end)}")

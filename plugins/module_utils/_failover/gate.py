@@ -60,6 +60,9 @@ def after_start(ports: Ports) -> None:
     settled = ports.state.settled()
     if ports.state.joined() is None or settled is None or settled.role is not Role.ACTIVE:
         return
+    if ports.state.handover() is not None:
+        # The process of the handover takes the address, once the lineage says so.
+        return
     probed = ports.state.probed_at()
     while probed is not None and ports.clock.monotonic() - probed <= PROBE_HOLDS:
         try:

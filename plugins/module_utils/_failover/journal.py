@@ -12,6 +12,7 @@ import pathlib
 import typing as t
 
 from .files import locked, sync_directory, write_atomically, write_whole
+from .handover import Handover, Phase
 
 if t.TYPE_CHECKING:
     from .model import Lsn
@@ -22,7 +23,10 @@ ROTATE_AT = 1 << 20
 
 @dataclasses.dataclass(frozen=True)
 class Intent:
-    """A promotion that was announced: its id becomes the lineage's uuid, its fork the end of WAL at that moment."""
+    """A promotion that was announced: its id becomes the lineage's uuid, its fork the end of WAL at that moment.
+
+    One that `serves` has the shared address from before its promotion on: a handover's, whose other side has given up.
+    """
 
     id: str
     boot: str
@@ -30,6 +34,7 @@ class Intent:
     parent: str | None
     reason: str
     fork: Lsn
+    serves: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,7 +43,8 @@ class State:
 
     `unfinished` is the promotion that neither took the address nor was declared void; `last_active` says that this
     node was active last and has neither given up nor seen a later one ("known current"); `grants` counts the grants
-    given, so that a claim notices one given since it looked; `intents` are all promotions announced, oldest first.
+    given, so that a claim notices one given since it looked; `intents` are all promotions announced, `handovers` all
+    handovers heard of, both oldest first.
     """
 
     unfinished: Intent | None = None
@@ -46,6 +52,16 @@ class State:
     grants: int = 0
     intents: tuple[Intent, ...] = ()
     served: tuple[str, ...] = ()
+    handovers: tuple[Handover, ...] = ()
+
+    @property
+    def open_handover(self) -> Handover | None:
+        """The handover that this node has not finished; None without one."""
+        return next((handover for handover in reversed(self.handovers) if handover.phase.open), None)
+
+    def handover(self, identifier: str) -> Handover | None:
+        """The handover of that id, if this node has heard of it."""
+        return next((handover for handover in self.handovers if handover.id == identifier), None)
 
 
 def fold(state: State, entry: t.Mapping[str, t.Any]) -> State:
@@ -58,9 +74,12 @@ def fold(state: State, entry: t.Mapping[str, t.Any]) -> State:
             grants=entry["grants"],
             intents=tuple(Intent(**intent) for intent in entry["intents"]),
             served=tuple(entry["served"]),
+            handovers=tuple(Handover.from_json(handover) for handover in entry.get("handovers", ())),
         )
+    if event == "handover":
+        return _fold_handover(state, entry)
     if event == "promoting":
-        intent = Intent(entry["id"], entry["boot"], entry["epoch"], entry["parent"], entry["reason"], entry["fork"])
+        intent = _intent(entry)
         return dataclasses.replace(state, unfinished=intent, intents=(*state.intents, intent))
     if event == "active":
         return dataclasses.replace(state, unfinished=None, last_active=True, served=(*state.served, entry["id"]))
@@ -71,6 +90,25 @@ def fold(state: State, entry: t.Mapping[str, t.Any]) -> State:
     if event in ("following", "joined", "taken"):
         return dataclasses.replace(state, last_active=False)
     return state
+
+
+def _fold_handover(state: State, entry: t.Mapping[str, t.Any]) -> State:
+    """A handover's entry: who gives up is not the last active one any more, who promotes under it is."""
+    handover = Handover.from_json(entry)
+    others = tuple(known for known in state.handovers if known.id != handover.id)
+    state = dataclasses.replace(state, handovers=(*others, handover))
+    if handover.phase in (Phase.GIVEN_UP, Phase.VOID):
+        return dataclasses.replace(state, last_active=False)
+    if handover.phase is Phase.PROMOTING:
+        intent = dataclasses.replace(_intent(entry), serves=True)
+        return dataclasses.replace(state, last_active=True, intents=(*state.intents, intent))
+    if handover.phase is Phase.ACTIVE:
+        return dataclasses.replace(state, last_active=True, served=(*state.served, handover.id))
+    return state
+
+
+def _intent(entry: t.Mapping[str, t.Any]) -> Intent:
+    return Intent(entry["id"], entry["boot"], entry["epoch"], entry["parent"], entry["reason"], entry["fork"])
 
 
 class Journal:
@@ -104,23 +142,24 @@ class Journal:
             state = fold(state, entry)
         return state
 
-    def append(self, event: str, **fields: t.Any) -> None:
-        """Write one entry and wait until it is on disk."""
+    def append(self, event: str, *, durable: bool = True, **fields: t.Any) -> None:
+        """Write one entry and wait until it is on disk; without `durable` the next one that is takes it along."""
         entry = {"at": self._now(), "boot": self._boot(), "event": event, **fields}
         self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         # Several programs of a node write here, and one of them may put a new file in place.
         with locked(self._path.with_name(self._path.name + ".lock"), wait=True):
             if self._path.exists() and self._path.stat().st_size > ROTATE_AT:
                 self._rotate()
-            self._write(entry)
+            self._write(entry, durable=durable)
 
-    def _write(self, entry: t.Mapping[str, t.Any]) -> None:
+    def _write(self, entry: t.Mapping[str, t.Any], *, durable: bool) -> None:
         created = not self._path.exists()
         descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         try:
             # A leading newline ends a line that a power cut tore; empty lines are no entries.
             write_whole(descriptor, b"\n" + json.dumps(entry, sort_keys=True).encode() + b"\n")
-            os.fsync(descriptor)
+            if durable:
+                os.fsync(descriptor)
         finally:
             os.close(descriptor)
         if created:
@@ -132,7 +171,11 @@ class Journal:
             "at": self._now(),
             "boot": self._boot(),
             "event": "carried",
-            **dataclasses.asdict(dataclasses.replace(state, intents=state.intents[-8:], served=state.served[-8:])),
+            **dataclasses.asdict(
+                dataclasses.replace(
+                    state, intents=state.intents[-8:], served=state.served[-8:], handovers=state.handovers[-8:]
+                )
+            ),
         }
         kept = self._path.with_name(self._path.name + ".1")
         kept.unlink(missing_ok=True)

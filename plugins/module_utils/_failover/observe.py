@@ -152,7 +152,7 @@ def known_lineage(snapshot: Snapshot, journal: JournalState, *, node: int) -> tu
         fork=intent.fork,
         timeline=snapshot.timeline,
         at="",
-        served=False,
+        served=intent.serves,
     )
     return (*rows, missing)
 
@@ -190,7 +190,8 @@ def facts(ports: Ports, *, grace_over: bool) -> tuple[NodeFacts, Own, PeerFacts 
     settled = ports.state.settled()
     journal = ports.journal.state()
     address_here = ports.shared_address_here()
-    decided_already = settled is not None or journal.unfinished is not None or address_here
+    unfinished = journal.unfinished is not None or journal.open_handover is not None
+    decided_already = settled is not None or unfinished or address_here
     observation = None if decided_already else ports.probe()
     other, _ = peer(ports)
     mine = own(ports)
@@ -202,7 +203,7 @@ def facts(ports: Ports, *, grace_over: bool) -> tuple[NodeFacts, Own, PeerFacts 
     return (
         NodeFacts(
             settled=settled.role if settled else None,
-            unfinished=journal.unfinished is not None,
+            unfinished=unfinished,
             address_here=address_here,
             ineligible=mine.ineligible,
             hold=mine.hold,

@@ -11,8 +11,9 @@ import time
 import typing as t
 
 from . import network, probe, tls
-from .command import run
+from .command import checked, run
 from .config import SiteConfig, load
+from .held import HeldAddress
 from .journal import Journal
 from .peer import PeerClient
 from .postgres import Postgres
@@ -87,6 +88,24 @@ class Ports:
         result = self.runner(["systemctl", *arguments], timeout=timeout)
         if result.status:
             self.say(f"systemctl {' '.join(arguments)} exited with {result.status}: {result.stderr.strip()}")
+
+    def stop_application(self, target: str, *, timeout: float) -> None:
+        """Stop a target and wait for its units: a target itself has stopped at once. CommandError when it does not."""
+        asked = ["systemctl", "show", "--property=ConsistsOf", "--value", target]
+        units = checked(self.runner, asked, timeout=10).split()
+        checked(self.runner, ["systemctl", "stop", target, *units], timeout=timeout)
+
+    def end_sessions(self) -> None:
+        """End what is still connected to the shared address, but for PostgreSQL's clients, to whom it speaks itself.
+
+        A kernel without INET_DIAG_DESTROY leaves them alone: they notice when they next send something.
+        """
+        only = f"src {self.config.site.shared_address} and sport != :{self.config.database.port}"
+        self.runner(["ss", "--kill", "--no-header", "--tcp", *only.split()], timeout=5)
+
+    def hold_address(self) -> HeldAddress:
+        """The shared address, ready to be added, removed and announced at once."""
+        return HeldAddress(self.config.site.interface, self.config.site.shared_address)
 
     def shared_address_here(self) -> bool:
         """Whether the shared address is on this node's interface."""

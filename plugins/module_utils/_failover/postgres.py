@@ -11,12 +11,15 @@ import json
 import os
 import pathlib
 import pwd
+import signal
 import time
 import typing as t
 
 from .command import checked
+from .control import Control, read_control
 from .errors import DatabaseError
 from .files import sync_directory, write_atomically
+from .held import HeldServer
 from .model import Lsn, Promotion, format_lsn, parse_lsn
 
 if t.TYPE_CHECKING:
@@ -169,6 +172,17 @@ class Postgres:
         finally:
             connection.close()
 
+    @contextlib.contextmanager
+    def held(self, *, timeout: float) -> t.Iterator[HeldServer]:
+        """One connection for a whole handover; `timeout` is for each statement."""
+        with self.connection(timeout=timeout) as cursor:
+            yield HeldServer(cursor)
+
+    def checkpoint(self, *, timeout: float) -> None:
+        """Write a checkpoint (on a standby a restartpoint), so that the next one is short."""
+        with self.connection(database="postgres", timeout=timeout) as cursor:
+            cursor.execute("CHECKPOINT")
+
     def snapshot(self) -> Snapshot:
         """What the server says of itself."""
         with self.connection() as cursor:
@@ -248,6 +262,17 @@ class Postgres:
         with self.connection(database="postgres") as cursor:
             cursor.execute("SELECT pg_reload_conf()")
 
+    def try_replication(self, conninfo: str) -> str:
+        """Connect with `conninfo` as a standby does; empty, or why that is refused."""
+        import psycopg2.extras
+
+        try:
+            factory = psycopg2.extras.PhysicalReplicationConnection
+            psycopg2.connect(conninfo, connection_factory=factory).close()
+        except psycopg2.Error as exc:
+            return " ".join(str(exc).split())
+        return ""
+
     def wait_until_alone(self, *, timeout: float) -> None:
         """Return when no WAL receiver runs and all local WAL is replayed; DatabaseError after `timeout` seconds."""
         deadline = time.monotonic() + timeout
@@ -264,15 +289,51 @@ class Postgres:
 
     # --- its files -------------------------------------------------------------------------------------------------
 
-    def postmaster_runs(self) -> bool:
-        """Whether a postmaster is alive on the data directory, by its lock file."""
+    def _postmaster(self) -> int | None:
+        """The process id in the lock file of the data directory, if a postmaster has it."""
         try:
             pid = int((self.data_directory / "postmaster.pid").read_text(encoding="utf-8").split("\n", 1)[0])
             os.kill(pid, 0)
             name = pathlib.Path(f"/proc/{pid}/comm").read_text(encoding="utf-8").strip()
         except (OSError, ValueError):
-            return False
-        return name.startswith("postgres")
+            return None
+        return pid if name.startswith("postgres") else None
+
+    def postmaster_runs(self) -> bool:
+        """Whether a postmaster is alive on the data directory, by its lock file."""
+        return self._postmaster() is not None
+
+    def begin_stop(self) -> None:
+        """Begin a fast shutdown, without waiting: Debian's unit takes 2.3 s for what takes 40 ms (measured).
+
+        https://www.postgresql.org/docs/15/server-shutdown.html
+        """
+        pid = self._postmaster()
+        if pid is None:
+            raise DatabaseError(f"PostgreSQL on {self._config.node.inventory_hostname} does not run: nothing to stop")
+        os.kill(pid, signal.SIGINT)
+
+    def end_postmaster(self, *, patience: float) -> None:
+        """Have the postmaster be gone: after `patience` seconds it is ended with SIGQUIT.
+
+        A client that connected during the shutdown and stays silent would hold it for authentication_timeout.
+        """
+        deadline = time.monotonic() + patience
+        while (pid := self._postmaster()) is not None:
+            if time.monotonic() > deadline:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGQUIT)
+                deadline += patience
+            time.sleep(RETRY_SECONDS)
+
+    def control(self) -> Control:
+        """What pg_control says at this moment."""
+        return read_control(self.data_directory)
+
+    def remove_promote_trigger(self) -> None:
+        """Take back a promotion that the stopped server was told of: pg_promote() leaves a file for it."""
+        (self.data_directory / "promote").unlink(missing_ok=True)
+        sync_directory(self.data_directory)
 
     def write_standby_signal(self, *, directory: pathlib.Path | None = None) -> bool:
         """Make the next start (on `directory`, else PGDATA) one as a standby; True if it was not one already."""

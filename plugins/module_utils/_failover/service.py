@@ -5,18 +5,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 import typing as t
 
-from . import follow, lineage, observe, takeover
+from . import demotion, follow, lineage, observe, preflight, promotion, takeover
 from .errors import FailoverError
 from .files import locked
+from .handover import Side
+from .listener import Server
+from .messages import FACTS, GRANT, HANDOVER, PREFLIGHT, GrantAnswer, GrantRequest, HandoverMessage
 from .model import Better, Role
-from .peer import GrantAnswer, Server
 from .tls import PKI_DIRECTORY
 
 if t.TYPE_CHECKING:
-    from .peer import GrantRequest
     from .ports import Ports
 
 PERIOD = 1.0
@@ -74,6 +76,19 @@ def _refusal(ports: Ports, mine: observe.Own, request: GrantRequest) -> str:
     return f"this node's data is the better: {reason}" if side is Better.OWN else ""
 
 
+def gets(ports: Ports) -> dict[str, t.Callable[[], dict[str, t.Any]]]:
+    """What the peer may ask, by path."""
+    return {FACTS: lambda: facts(ports), PREFLIGHT: lambda: preflight.gather(ports)}
+
+
+def posts(ports: Ports) -> dict[str, t.Callable[[t.Any], dict[str, t.Any]]]:
+    """What the peer may tell, by path."""
+    return {
+        GRANT: lambda body: dataclasses.asdict(grant(ports, GrantRequest.from_document(body))),
+        HANDOVER: lambda body: dataclasses.asdict(promotion.hear(ports, HandoverMessage.from_document(body))),
+    }
+
+
 class Service:
     """The loop beside the server: one step a second, each of which may fail without ending the service."""
 
@@ -88,9 +103,7 @@ class Service:
     def run(self) -> None:
         """Serve until the process is ended."""
         ports = self._ports
-        server = Server(
-            ports.config, PKI_DIRECTORY, lambda: facts(ports), lambda request: grant(ports, request), log=ports.say
-        )
+        server = Server(ports.config, PKI_DIRECTORY, gets(ports), posts(ports), log=ports.say)
         threading.Thread(target=server.serve_forever, daemon=True).start()
         ports.say(f"answering {ports.config.peer.inventory_hostname} on port {ports.config.node_port}")
         while True:
@@ -103,6 +116,8 @@ class Service:
         self._steps += 1
         try:
             settled = ports.state.settled()
+            if self._handover_goes_on(settled.role if settled else None):
+                return
             if settled is None or settled.role is not Role.STANDBY:
                 self._nobody_since = None
             if settled is None:
@@ -117,6 +132,19 @@ class Service:
             if str(exc) != self._said:
                 ports.say(str(exc))
                 self._said = str(exc)
+
+    def _handover_goes_on(self, role: Role | None) -> bool:
+        """See that a handover's process runs; True while this node's role is in its hands.
+
+        A demoting node that has settled as standby has to follow, which is this service's work.
+        """
+        at = self._ports.state.handover()
+        if at is None:
+            return False
+        unit = demotion.unit_of(at["id"])
+        if not self._ports.unit_is_active(unit):
+            self._ports.start_unit(unit)
+        return not (role is Role.STANDBY and at["side"] == Side.DEMOTING.value)
 
     def _see_that_a_check_runs(self) -> None:
         """A node of a site without a role has a startup check at work; one that was lost is started again."""

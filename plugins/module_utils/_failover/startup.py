@@ -9,10 +9,11 @@ import contextlib
 import dataclasses
 import typing as t
 
-from . import observe, takeover
+from . import demotion, observe, promotion, takeover
 from .decide import decide
 from .errors import FailoverError
 from .files import locked
+from .handover import Side
 from .model import Action, Decision, NodeFacts, Peer, Role, Verdict
 
 if t.TYPE_CHECKING:
@@ -26,6 +27,7 @@ POSTGRES_STARTS = 3
 """Attempts to start PostgreSQL before its data counts as not eligible."""
 START_PATIENCE = 15.0
 """Seconds for the server to show itself after each attempt."""
+SIDES = {Side.DEMOTING: demotion, Side.PROMOTING: promotion}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,7 +133,7 @@ class Check:
                 takeover.keep_active(ports)
             return True
         if action is Action.RESUME:
-            takeover.resume(ports)
+            resume(ports)
         elif action is Action.REMOVE_ADDRESS:
             ports.remove_shared_address()
         elif action is Action.STANDBY:
@@ -152,6 +154,19 @@ class Check:
             self._ports.state.report_check(text)
             self._actions.append(text)
             self._said = text
+
+
+def resume(ports: Ports) -> None:
+    """Take up what the journal has unfinished: a handover first, which in its own boot has a unit of its own."""
+    handover = ports.journal.state().open_handover
+    if handover is None:
+        takeover.resume(ports)
+    elif handover.boot != ports.state.boot_id():
+        ports.say(f"the node went down within handover {handover.id} ({handover.phase.value})")
+        SIDES[handover.side].after_boot(ports, handover)
+    else:
+        ports.start_unit(demotion.unit_of(handover.id))
+        ports.clock.sleep(PAUSE)
 
 
 def _sees_active_peer(facts: NodeFacts) -> bool:

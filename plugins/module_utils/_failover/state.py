@@ -52,6 +52,11 @@ class State:
         """Held while this node claims the shared address, and while it grants it to the peer."""
         return self.volatile / "claim.lock"
 
+    @property
+    def handover_lock(self) -> pathlib.Path:
+        """Held while the promoting node passes the commit point of a handover, and while it cancels one."""
+        return self.volatile / "handover.lock"
+
     def begin_boot(self) -> bool:
         """Make the directories and this boot's id; False if this boot was begun before.
 
@@ -112,6 +117,27 @@ class State:
             path.touch()
         else:
             path.unlink(missing_ok=True)
+
+    def handover(self) -> dict[str, t.Any] | None:
+        """The handover that a process of this node is at: id, side, and what that process reported."""
+        return read_json(self.volatile / "handover.json")
+
+    def begin_handover(self, identifier: str, side: str, **reported: t.Any) -> None:
+        """A process of this node is at the handover, or is to be."""
+        write_json(self.volatile / "handover.json", {"id": identifier, "side": side, **reported})
+
+    def end_handover(self) -> None:
+        """No process of this node is at a handover any more."""
+        for name in ("handover.json", "handover.message"):
+            (self.volatile / name).unlink(missing_ok=True)
+
+    def deliver(self, document: t.Mapping[str, t.Any]) -> None:
+        """Give the process that is at a handover what the peer said."""
+        write_json(self.volatile / "handover.message", document)
+
+    def delivered(self) -> dict[str, t.Any] | None:
+        """What the peer said last; asked every millisecond, so that no message is the cheap answer."""
+        return read_json(self.volatile / "handover.message")
 
     def probed_at(self) -> float | None:
         """When the gate last found the shared address free, on the monotonic clock; None when it did not."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import typing as t
 
-from . import follow, lineage, network, observe, takeover, tls
+from . import follow, lineage, network, observe, switchover, takeover, tls
 from .errors import FailoverError
 from .model import Role, format_lsn
 from .version import VERSION
@@ -33,8 +33,9 @@ class Alarm:
 def document(ports: Ports) -> dict[str, t.Any]:
     """Everything that `duplexctl status --json` and the module node_info return; reads only.
 
-    Keys: schema, version, site, node, role, reason, shared_address, unique_address, database, replication, peer,
-    alarms (each level, name, text) and level, the worst of them: ok, warning or critical.
+    Keys: schema, version, site, node, role, reason, handover (null without one under way or in doubt), shared_address,
+    unique_address, database, replication, peer, alarms (each level, name, text) and level, the worst of them: ok,
+    warning or critical.
     """
     mine = observe.own(ports)
     peer, silence = observe.peer(ports)
@@ -55,6 +56,7 @@ def document(ports: Ports) -> dict[str, t.Any]:
         "reason": settled.reason if settled else ports.state.check_says(),
         "since": settled.at if settled else None,
         "hold": mine.hold,
+        "handover": _handover(mine),
         "shared_address": {
             "address": config.site.shared_address,
             "hostname": config.site.shared_hostname,
@@ -85,6 +87,20 @@ def document(ports: Ports) -> dict[str, t.Any]:
 def worst(found: t.Iterable[Alarm]) -> str:
     """ok, warning or critical: the highest level among the alarms."""
     return LEVELS[max((LEVELS.index(alarm.level) for alarm in found), default=0)]
+
+
+def _handover(mine: Own) -> dict[str, t.Any] | None:
+    """The handover under way or in doubt."""
+    handover = switchover.of_concern(mine.journal, mine.role)
+    if handover is None:
+        return None
+    return {
+        "id": handover.id,
+        "side": handover.side.value,
+        "phase": handover.phase.value,
+        "since": handover.at,
+        "why": handover.why,
+    }
 
 
 def _database(ports: Ports, mine: Own) -> dict[str, t.Any]:
@@ -143,7 +159,13 @@ def alarms(
         yield Alarm(
             "critical", "link", f"no carrier on {ports.config.site.interface} of {node}: check cable and switch"
         )
+    handover = switchover.of_concern(mine.journal, mine.role)
+    if handover is not None:
+        yield Alarm("warning", "handover", switchover.describe(handover, ports.config))
     writable = mine.snapshot is not None and not mine.snapshot.in_recovery
+    # Within a handover the address, the database and the role change one after the other.
+    if mine.journal.open_handover is not None:
+        return
     if mine.role is Role.ACTIVE and not (shared_here and writable):
         missing = "the shared address is not here" if writable else "PostgreSQL is not writable"
         yield Alarm(
@@ -228,6 +250,11 @@ def describe(status: t.Mapping[str, t.Any]) -> str:
         f"  replication  {_describe_replication(replication)}",
         f"  peer         {peer['node']}: {peer['role'] if peer['answers'] else 'silent'}",
     ]
+    handover = status["handover"]
+    if handover:
+        lines.append(
+            f"  handover     {handover['id']}: {handover['side']}, {handover['phase']} since {handover['since']}"
+        )
     lines += [f"  {alarm['level'].upper()}: {alarm['text']}" for alarm in status["alarms"]]
     return "\n".join(lines) + "\n"
 
@@ -263,6 +290,7 @@ def for_unconfigured(exc: FailoverError, *, node: str) -> dict[str, t.Any]:
         "node": node,
         "role": Role.UNJOINED.value,
         "reason": str(exc),
+        "handover": None,
         "shared_address": None,
         "unique_address": None,
         "database": None,

@@ -63,7 +63,7 @@ def become_active(ports: Ports, decision: Decision, mine: Own, *, with_grant: bo
         ports.say(f"promoting PostgreSQL at {format_lsn(intent.fork)} (epoch {intent.epoch})")
         if ports.postgres.in_recovery():
             ports.postgres.promote(timeout=PROMOTE_TIMEOUT)
-        _finish(ports, intent, alarm=decision.reason if decision.alarm else "", granted=with_grant)
+        finish(ports, intent, alarm=decision.reason if decision.alarm else "", granted=with_grant)
 
 
 def first_activation(ports: Ports, *, reason: str) -> None:
@@ -80,7 +80,7 @@ def first_activation(ports: Ports, *, reason: str) -> None:
         ports.state.join(snapshot.system_identifier, at=ports.now())
         ports.journal.append("joined", system_identifier=snapshot.system_identifier)
         ports.journal.append("promoting", **dataclasses.asdict(intent))
-        _finish(ports, intent, alarm="", granted=False)
+        finish(ports, intent, alarm="", granted=False)
 
 
 def resume(ports: Ports) -> None:
@@ -100,7 +100,7 @@ def resume(ports: Ports) -> None:
         ports.say(f"taking up promotion {intent.id}")
         # The probe would hear this node itself.
         ports.remove_shared_address()
-        _finish(ports, intent, alarm="", granted=False)
+        finish(ports, intent, alarm="", granted=False)
 
 
 def keep_active(ports: Ports) -> None:
@@ -196,7 +196,7 @@ def _announce_promotion(ports: Ports, data: Data, identifier: str, reason: str) 
     return intent
 
 
-def _finish(ports: Ports, intent: Intent, *, alarm: str, granted: bool) -> None:
+def finish(ports: Ports, intent: Intent, *, alarm: str, granted: bool) -> None:
     """From a writable server to an active node: lineage row, second look, address, announcement, application."""
     ports.postgres.record_promotion(intent, node=ports.config.node.number)
     refusal = _second_look(ports, intent.id, granted=granted)

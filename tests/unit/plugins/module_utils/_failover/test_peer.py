@@ -21,11 +21,18 @@ x509 = pytest.importorskip("cryptography.x509")
 from cryptography.hazmat.primitives import hashes, serialization  # noqa: E402
 from cryptography.hazmat.primitives.asymmetric import ec  # noqa: E402
 
-from ansible_collections.duplex.failover.plugins.module_utils._failover import config, peer, tls  # noqa: E402
+from ansible_collections.duplex.failover.plugins.module_utils._failover import (  # noqa: E402
+    config,
+    listener,
+    messages,
+    peer,
+    tls,
+)
 from ansible_collections.duplex.failover.plugins.module_utils._failover.errors import (  # noqa: E402
     FailoverError,
     PeerSilent,
 )
+from ansible_collections.duplex.failover.plugins.module_utils._failover.handover import Answer  # noqa: E402
 
 ONE, TWO = "london-1.example.com", "london-2.example.com"
 NOW = datetime.datetime.now(tz=datetime.timezone.utc)
@@ -117,7 +124,7 @@ class Running:
     port: int
     pki: pathlib.Path
     logged: list[str]
-    granted: list[peer.GrantRequest]
+    granted: list[messages.GrantRequest]
 
     def first_logged(self) -> str:
         """The first line logged; the server's thread may be a little later than the client."""
@@ -127,6 +134,9 @@ class Running:
         return self.logged[0]
 
 
+NOTHING: dict[str, t.Callable[[], dict[str, t.Any]]] = {}
+
+
 def answer_facts() -> dict[str, t.Any]:
     return {"role": "standby", "epoch": 3}
 
@@ -134,13 +144,20 @@ def answer_facts() -> dict[str, t.Any]:
 @contextlib.contextmanager
 def serving(directory: pathlib.Path, facts: t.Callable[[], dict[str, t.Any]] = answer_facts) -> t.Iterator[Running]:
     logged: list[str] = []
-    granted: list[peer.GrantRequest] = []
+    granted: list[messages.GrantRequest] = []
 
-    def grant(request: peer.GrantRequest) -> peer.GrantAnswer:
+    def grant(body: t.Any) -> dict[str, t.Any]:
+        request = messages.GrantRequest.from_document(body)
         granted.append(request)
-        return peer.GrantAnswer(request.boot_id == "boot", "because")
+        return dataclasses.asdict(messages.GrantAnswer(request.boot_id == "boot", "because"))
 
-    server = peer.Server(site_of(1, 0), directory, facts, grant, log=logged.append)
+    def handover(body: t.Any) -> dict[str, t.Any]:
+        said = messages.HandoverMessage.from_document(body)
+        return dataclasses.asdict(messages.HandoverAnswer(Answer.RECEIVED, said.lsn, {"id": said.id}))
+
+    gets = {messages.FACTS: facts}
+    posts = {messages.GRANT: grant, messages.HANDOVER: handover}
+    server = listener.Server(site_of(1, 0), directory, gets, posts, log=logged.append)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
     try:
@@ -177,9 +194,35 @@ def test_the_right_peer_gets_the_facts(running: Running, pki: t.Callable[..., pa
 def test_the_right_peer_gets_an_answer_to_its_request(running: Running, pki: t.Callable[..., pathlib.Path]) -> None:
     asking = client(running, pki(TWO))
 
-    assert asking.grant("1", "nonce", "boot", BOUND) == peer.GrantAnswer(True, "because")
-    assert asking.grant("2", "nonce", "other", BOUND) == peer.GrantAnswer(False, "because")
-    assert running.granted[0] == peer.GrantRequest("1", "nonce", "boot")
+    assert asking.grant("1", "nonce", "boot", BOUND) == messages.GrantAnswer(True, "because")
+    assert asking.grant("2", "nonce", "other", BOUND) == messages.GrantAnswer(False, "because")
+    assert running.granted[0] == messages.GrantRequest("1", "nonce", "boot")
+
+
+def test_the_right_peer_gets_an_answer_about_a_handover(running: Running, pki: t.Callable[..., pathlib.Path]) -> None:
+    message = messages.HandoverMessage("h", messages.Verb.RELEASE, "0/16B3748")
+    expected = messages.HandoverAnswer(Answer.RECEIVED, "0/16B3748", {"id": "h"})
+
+    assert client(running, pki(TWO)).handover(message, BOUND) == expected
+    with client(running, pki(TWO)).line(BOUND) as line:
+        assert line.handover(message, BOUND) == expected
+        with pytest.raises(PeerSilent):
+            line.handover(message, BOUND)
+
+
+@pytest.mark.parametrize(
+    "document",
+    [[], {}, {"id": "h", "verb": "arm"}, {"id": "h", "verb": "burn", "lsn": ""}, {"id": 1, "verb": "arm", "lsn": ""}],
+)
+def test_a_message_of_a_handover_that_cannot_be_understood_is_refused(document: t.Any) -> None:
+    with pytest.raises(messages.BadRequest):
+        messages.HandoverMessage.from_document(document)
+
+
+@pytest.mark.parametrize("document", [{}, {"state": "ready", "reason": "", "report": {}}, {"state": "armed"}])
+def test_an_answer_about_a_handover_that_cannot_be_understood_is_silence(document: t.Any) -> None:
+    with pytest.raises(PeerSilent):
+        messages.HandoverAnswer.from_document(document)
 
 
 def test_an_expired_certificate_is_still_accepted_on_both_sides(pki: t.Callable[..., pathlib.Path]) -> None:
@@ -270,7 +313,7 @@ def test_silent_clients_do_not_hold_up_others(running: Running, pki: t.Callable[
 def test_a_silent_client_is_left_after_a_time(
     pki: t.Callable[..., pathlib.Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(peer, "SERVER_TIMEOUT", 0.2)
+    monkeypatch.setattr(listener, "SERVER_TIMEOUT", 0.2)
     with serving(pki(ONE)) as running, open_plain(running) as connection:
         with contextlib.suppress(ConnectionResetError):
             assert everything(connection) == b""
@@ -369,17 +412,17 @@ def test_a_half_written_renewal_leaves_the_old_certificate(
 def test_the_address_may_come_later(pki: t.Callable[..., pathlib.Path]) -> None:
     early = dataclasses.replace(site_of(1, 0), node=node(1, ONE, "198.51.100.11"))
 
-    peer.Server(early, pki(ONE), answer_facts, lambda request: peer.GrantAnswer(False, "")).server_close()
+    listener.Server(early, pki(ONE), NOTHING, {}).server_close()
 
 
 def test_a_port_in_use_is_an_error_that_says_so(running: Running, pki: t.Callable[..., pathlib.Path]) -> None:
     with pytest.raises(FailoverError, match=r"cannot listen on 127\.0\.0\.1:\d+: Address already in use"):
-        peer.Server(site_of(1, running.port), running.pki, answer_facts, lambda request: peer.GrantAnswer(False, ""))
+        listener.Server(site_of(1, running.port), running.pki, NOTHING, {})
 
 
 def test_a_server_without_certificates_does_not_start(tmp_path: pathlib.Path) -> None:
     with pytest.raises(FailoverError, match="could not be loaded"):
-        peer.Server(site_of(1, 0), tmp_path, answer_facts, lambda request: peer.GrantAnswer(False, ""))
+        listener.Server(site_of(1, 0), tmp_path, NOTHING, {})
 
 
 def test_nobody_listening_is_silence(pki: t.Callable[..., pathlib.Path]) -> None:

@@ -1,0 +1,337 @@
+# Copyright: Duplex contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The demoting node's part of a handover: let go, hand over, then follow or take back (design, section 8).
+
+The order is that of the clients: PostgreSQL ends their sessions with a reason and refuses new ones while it still has
+the shared address, the address leaves when it has stopped, and the promoting node takes it before it promotes. So a
+client gets an error at once, never silence: a lost SYN would cost it a second.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import typing as t
+import uuid
+
+from . import lineage, observe, takeover
+from .control import DatabaseState
+from .errors import DatabaseError, FailoverError, PeerSilent
+from .files import locked
+from .follow import slot_of
+from .handover import Answer, Demoting, Handover, Phase, Side, Step, demoting_next
+from .journal import Intent
+from .messages import HandoverAnswer, HandoverMessage, Verb
+from .model import Role, format_lsn
+from .steps import Steps
+
+if t.TYPE_CHECKING:
+    from .model import Lsn
+    from .ports import Ports
+
+ARM_PATIENCE = 30.0
+APPLICATION_PATIENCE = 90.0
+SHUTDOWN_PATIENCE = 30.0
+"""Seconds for the shutdown checkpoint; a checkpoint was made just before, so it has little to write."""
+ANSWER_TIMEOUT = 5.0
+ANSWER_PATIENCE = 20.0
+"""Seconds after the LSN was sent in which the peer may be silent or at work."""
+LINGER = 2.0
+"""Seconds that a stopped server's postmaster may stay because of a silent client."""
+PROMOTION_PATIENCE = 90.0
+STREAMING_PATIENCE = 60.0
+ASK_PAUSE = 0.05
+OUTAGE = ("stop", "release", "send", "catch-up", "commit", "address", "promote")
+"""The steps of both nodes within which nobody can write."""
+POLL = 0.001
+
+
+def begin(ports: Ports, identifier: str) -> None:
+    """Begin to hand the role to the peer: from here on the nodes finish it, or take it back, by themselves."""
+    ports.state.begin_handover(identifier, Side.DEMOTING.value)
+    Steps(ports, identifier, Side.DEMOTING).record(Phase.BEGUN)
+    ports.start_unit(unit_of(identifier))
+
+
+def unit_of(identifier: str) -> str:
+    """The unit in which a node's part of the handover runs."""
+    return f"duplex-handover@{identifier}.service"
+
+
+@dataclasses.dataclass
+class _Demotion:
+    """One process at one handover; `lsn` is set once the database has stopped."""
+
+    ports: Ports
+    id: str
+    steps: Steps
+    lsn: Lsn | None = None
+    heard: HandoverAnswer = dataclasses.field(default_factory=lambda: HandoverAnswer(Answer.SILENT))
+
+    def say(self, verb: Verb, *, timeout: float = ANSWER_TIMEOUT) -> HandoverAnswer:
+        """Tell or ask the promoting node; silence is an answer, too."""
+        try:
+            self.heard = self.ports.peer.handover(self.message(verb), timeout)
+        except PeerSilent as exc:
+            self.heard = HandoverAnswer(Answer.SILENT, str(exc))
+        return self.heard
+
+    def message(self, verb: Verb) -> HandoverMessage:
+        """A message of this handover."""
+        lsn = format_lsn(self.lsn) if verb is Verb.RELEASE and self.lsn is not None else ""
+        return HandoverMessage(self.id, verb, lsn)
+
+
+def run(ports: Ports, handover: Handover) -> None:
+    """Do this node's part of `handover`, from wherever its journal left it, to an end."""
+    demotion = _Demotion(ports, handover.id, Steps(ports, handover.id, Side.DEMOTING))
+    with locked(ports.state.claim_lock, wait=True):
+        phase, why = handover.phase, "the process of the handover was restarted"
+        if phase is Phase.BEGUN:
+            phase, why = _let_go(demotion)
+        if phase is Phase.GIVEN_UP and demotion.lsn is None:
+            demotion.lsn = ports.postgres.control().checkpoint
+        step = _conclude(demotion, phase)
+        if step is Step.TAKE_BACK:
+            _take_back(demotion, phase, why if phase in (Phase.BEGUN, Phase.RELEASING) else demotion.heard.reason)
+        elif step is Step.FOLLOW:
+            _stand_by(demotion, phase)
+        elif step is Step.DOUBT:
+            _doubt(demotion)
+    if step is Step.FOLLOW:
+        _rejoin(demotion)
+    ports.state.end_handover()
+
+
+def after_boot(ports: Ports, handover: Handover) -> None:
+    """End a handover in whose middle this node went down; the startup check, which calls this, then decides."""
+    demotion = _Demotion(ports, handover.id, Steps(ports, handover.id, Side.DEMOTING))
+    if handover.phase in (Phase.BEGUN, Phase.RELEASING):
+        demotion.steps.record(Phase.ROLLED_BACK, why="the node went down before it had given up the role")
+        return
+    heard = demotion.say(Verb.CANCEL)
+    if heard.state is Answer.SILENT:
+        demotion.steps.record(Phase.IN_DOUBT, why=f"the node went down after it had given up; {heard.reason}")
+    elif heard.state is Answer.CANCELLED:
+        demotion.steps.record(Phase.ROLLED_BACK, why="the node went down; the peer has cancelled")
+    else:
+        demotion.steps.record(Phase.DONE, why="the node went down; the peer has the role", report=_report(demotion))
+
+
+# --- letting go -----------------------------------------------------------------------------------------------------
+
+
+def _let_go(demotion: _Demotion) -> tuple[Phase, str]:
+    """Everything up to the LSN's being sent; the phase that was reached, and why it went no further."""
+    ports, steps = demotion.ports, demotion.steps
+    phase = Phase.BEGUN
+    try:
+        with steps.step("arm"):
+            _arm(demotion)
+        with steps.step("checkpoint"):
+            ports.postgres.checkpoint(timeout=600)
+        _check_streaming(ports)
+        phase = Phase.RELEASING
+        steps.record(phase)
+        with steps.step("application"):
+            ports.stop_application(takeover.ACTIVE_TARGET, timeout=APPLICATION_PATIENCE)
+            ports.end_sessions()
+        # Nothing has been lost yet: the last moment to find out that the peer has thought better of it.
+        _expect_armed(demotion.say(Verb.ARM))
+        with ports.hold_address() as address, contextlib.ExitStack() as opened:
+            line = opened.enter_context(ports.peer.line(ANSWER_TIMEOUT))
+            with steps.step("stop"):
+                demotion.lsn = _shut_down(ports)
+            with steps.step("release"):
+                address.remove()
+                steps.record(Phase.GIVEN_UP, lsn=format_lsn(demotion.lsn))
+                phase = Phase.GIVEN_UP
+            with steps.step("send"):
+                try:
+                    demotion.heard = line.handover(demotion.message(Verb.RELEASE), ANSWER_TIMEOUT)
+                except PeerSilent as exc:
+                    demotion.heard = HandoverAnswer(Answer.SILENT, str(exc))
+    except FailoverError as exc:
+        if phase is Phase.GIVEN_UP:
+            raise
+        return phase, str(exc)
+    return phase, ""
+
+
+def _arm(demotion: _Demotion) -> None:
+    clock = demotion.ports.clock
+    deadline = clock.monotonic() + ARM_PATIENCE
+    while True:
+        heard = demotion.say(Verb.ARM)
+        if heard.state is not Answer.ARMING or clock.monotonic() > deadline:
+            return _expect_armed(heard)
+        clock.sleep(ASK_PAUSE)
+
+
+def _expect_armed(heard: HandoverAnswer) -> None:
+    if heard.state is not Answer.ARMED:
+        raise FailoverError(f"the peer is not armed for the handover but {heard.state.value}: {heard.reason}")
+
+
+def _check_streaming(ports: Ports) -> None:
+    """A standby that does not stream would hold up the shutdown for wal_sender_timeout, and then lack its end."""
+    name = slot_of(ports.config.peer)
+    states = [item["state"] for item in ports.postgres.snapshot().standbys if item["name"] == name]
+    if states != ["streaming"]:
+        raise FailoverError(f"{ports.config.peer.inventory_hostname} does not stream: {', '.join(states) or 'nothing'}")
+
+
+def _shut_down(ports: Ports) -> Lsn:
+    """Shut the server down; gives where the record of its shutdown checkpoint begins, as soon as that is on disk."""
+    clock = ports.clock
+    ports.postgres.begin_stop()
+    deadline = clock.monotonic() + SHUTDOWN_PATIENCE
+    while True:
+        control = ports.postgres.control()
+        if control.state is DatabaseState.SHUT_DOWN:
+            return control.checkpoint
+        if clock.monotonic() > deadline:
+            raise DatabaseError(f"PostgreSQL did not shut down within {SHUTDOWN_PATIENCE:g} s")
+        clock.sleep(POLL)
+
+
+# --- the end --------------------------------------------------------------------------------------------------------
+
+
+def _conclude(demotion: _Demotion, phase: Phase) -> Step:
+    """Ask and tell until the rules know which way it goes."""
+    clock = demotion.ports.clock
+    deadline = clock.monotonic() + ANSWER_PATIENCE
+    if phase is Phase.GIVEN_UP and demotion.heard.state is Answer.SILENT:
+        demotion.say(Verb.ASK)
+    while True:
+        step = demoting_next(Demoting(phase, demotion.heard.state, clock.monotonic() < deadline))
+        if step is Step.SEND:
+            demotion.say(Verb.RELEASE)
+        elif step is Step.ASK:
+            clock.sleep(ASK_PAUSE)
+            demotion.say(Verb.ASK)
+        elif step is Step.CANCEL:
+            demotion.say(Verb.CANCEL)
+        else:
+            return step
+
+
+def _stand_by(demotion: _Demotion, phase: Phase) -> None:
+    """Settle as standby: the peer has passed the commit point."""
+    ports = demotion.ports
+    if phase is not Phase.FORWARD:
+        demotion.steps.record(Phase.FORWARD)
+    ports.remove_shared_address()
+    ports.start_unit(takeover.STANDBY_TARGET)
+    takeover.settle(ports, Role.STANDBY, f"handed the role to {ports.config.peer.inventory_hostname}", alarm="")
+
+
+def _rejoin(demotion: _Demotion) -> None:
+    """Come back as the standby of the new active node, which is outside the outage: the unit may take its time."""
+    ports, clock = demotion.ports, demotion.ports.clock
+    problem = ""
+    try:
+        with demotion.steps.step("rejoin"):
+            ports.postgres.end_postmaster(patience=LINGER)
+            ports.postgres.write_standby_signal()
+            ports.postgres.start_and_wait(timeout=takeover.START_TIMEOUT)
+            deadline = clock.monotonic() + PROMOTION_PATIENCE
+            while demotion.say(Verb.ASK).state is not Answer.ACTIVE:
+                if clock.monotonic() > deadline:
+                    raise FailoverError(f"the peer has not become active: {demotion.heard.reason or 'it is at work'}")
+                clock.sleep(ASK_PAUSE)
+            deadline = clock.monotonic() + STREAMING_PATIENCE
+            while not _receives(ports):
+                if clock.monotonic() > deadline:
+                    raise FailoverError("no WAL is received from the new active node")
+                clock.sleep(ASK_PAUSE)
+    except FailoverError as exc:
+        problem = str(exc)
+    demotion.steps.record(Phase.DONE, why=problem, report=_report(demotion))
+
+
+def _receives(ports: Ports) -> bool:
+    receiver = ports.postgres.snapshot().receiver
+    return receiver is not None and receiver["status"] == "streaming"
+
+
+def _take_back(demotion: _Demotion, phase: Phase, why: str) -> None:
+    """Become the active node again, in a later epoch unless nothing was let go."""
+    ports, steps = demotion.ports, demotion.steps
+    ports.say(f"taking the role back: {why}")
+    if phase is not Phase.BACK:
+        steps.record(Phase.BACK, why=why)
+    # Best effort: without the LSN it can never promote, but it need not wait for its time to be over.
+    if phase is not Phase.GIVEN_UP:
+        demotion.say(Verb.CANCEL)
+    try:
+        with steps.step("take back"):
+            if not _still_serves(ports):
+                _serve_again(ports, why)
+            takeover.keep_active(ports)
+    except takeover.NotNow as exc:
+        steps.record(Phase.ROLLED_BACK, why=f"{why}; then {exc}", report=_report(demotion))
+        ports.state.unsettle()
+        ports.restart_unit(takeover.STARTUP_UNIT)
+        return
+    steps.record(Phase.ROLLED_BACK, why=why, report=_report(demotion))
+
+
+def _still_serves(ports: Ports) -> bool:
+    """Whether the database was never stopped. One that is being stopped refuses what comes next, which is repeated."""
+    return ports.postgres.postmaster_runs() and ports.postgres.control().state is DatabaseState.IN_PRODUCTION
+
+
+def _serve_again(ports: Ports, why: str) -> None:
+    """Start the server as primary (its gate probes and asks the peer first), raise the epoch, take the address."""
+    ports.postgres.end_postmaster(patience=LINGER)
+    ports.postgres.start_and_wait(timeout=takeover.START_TIMEOUT)
+    if ports.postgres.in_recovery():
+        raise takeover.NotNow("PostgreSQL came back as a standby: see journalctl -u 'postgresql*'")
+    intent = ports.journal.state().unfinished
+    if intent is None:
+        mine = observe.own(ports).data
+        if mine is None:
+            raise DatabaseError("the own database cannot be read")
+        intent = Intent(
+            id=str(uuid.uuid4()),
+            boot=ports.state.boot_id(),
+            epoch=lineage.epoch(mine) + 1,
+            parent=mine.lineage[-1].uuid if mine.lineage else None,
+            reason=f"taken back: {why}",
+            fork=mine.end,
+        )
+        ports.journal.append("promoting", **dataclasses.asdict(intent))
+    takeover.finish(ports, intent, alarm="", granted=True)
+
+
+def _doubt(demotion: _Demotion) -> None:
+    """Nothing is known: this node's startup check decides, with data that is no longer known current."""
+    ports = demotion.ports
+    demotion.steps.record(Phase.IN_DOUBT, why=demotion.heard.reason, report=_report(demotion))
+    ports.postgres.end_postmaster(patience=LINGER)
+    ports.state.unsettle()
+    ports.restart_unit(takeover.STARTUP_UNIT)
+
+
+def _report(demotion: _Demotion) -> dict[str, t.Any]:
+    """Both nodes' steps, and the outage as seen from inside: from the stop to the first writable moment."""
+    config, theirs = demotion.ports.config, demotion.heard.report
+    steps = [*demotion.steps.done, *theirs.get("phases", [])]
+    taken = {item["name"]: float(item["ms"]) for item in steps}
+    outage = [taken[name] for name in OUTAGE if name in taken]
+    return {
+        "id": demotion.id,
+        "site": config.site.name,
+        "from": config.node.inventory_hostname,
+        "to": config.peer.inventory_hostname,
+        "phases": steps,
+        "outage_ms": round(sum(outage), 1) if len(outage) == len(OUTAGE) else None,
+        "timeline": theirs.get("timeline"),
+        "lsn": {
+            "shutdown_checkpoint": format_lsn(demotion.lsn) if demotion.lsn is not None else None,
+            **theirs.get("lsn", {}),
+        },
+    }

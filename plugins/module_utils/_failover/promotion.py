@@ -1,0 +1,288 @@
+# Copyright: Duplex contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The promoting node's part of a handover: armed, it waits for the LSN; past the commit point it only goes forward.
+
+The shared address is taken before the promotion (safety rule 2 allows it once the other side has let go): for the 50 ms
+of the promotion clients get "read-only transaction" at once. The lineage's row can only follow the promotion, so a
+client may write before it is there; the journal has the whole row from the commit point on, and counts it as served.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import typing as t
+
+from . import lineage, observe, takeover
+from .control import DatabaseState
+from .demotion import unit_of
+from .errors import DatabaseError, FailoverError
+from .files import locked
+from .follow import slot_of
+from .handover import Answer, Handover, Phase, Promoting, Side, Step, answer, may_cancel, promoting_next
+from .journal import Intent
+from .messages import HandoverAnswer, HandoverMessage, Verb
+from .model import Role, format_lsn, parse_lsn
+from .steps import Steps
+
+if t.TYPE_CHECKING:
+    from .held import HeldAddress, HeldServer
+    from .model import Data, Lsn
+    from .ports import Ports
+
+ARMED_SECONDS = 150.0
+"""An armed node waits that long for the LSN: longer than the other side may take to stop application and database."""
+REPLAY_PATIENCE = 10.0
+POLL = 0.001
+
+
+# --- what the demoting node says ------------------------------------------------------------------------------------
+
+
+def hear(ports: Ports, message: HandoverMessage) -> HandoverAnswer:
+    """Answer one message; a late or doubled one changes nothing. FailoverError refuses to be armed."""
+    at = ports.state.handover()
+    if message.verb is Verb.RELEASE and at is not None and at["id"] == message.id and at.get("ready"):
+        # The one message on which clients wait: without reading the journal, and under no lock.
+        ports.state.deliver({"id": message.id, "lsn": message.lsn})
+        return HandoverAnswer(Answer.RECEIVED)
+    with locked(ports.state.handover_lock, wait=True):
+        known = ports.journal.state().handover(message.id)
+        steps = Steps(ports, message.id, Side.PROMOTING)
+        if message.verb is Verb.ARM and known is None:
+            _check_arming(ports)
+            ports.state.begin_handover(message.id, Side.PROMOTING.value)
+            steps.record(Phase.ARMED)
+            ports.start_unit(unit_of(message.id))
+        elif message.verb is Verb.CANCEL and may_cancel(known.phase if known else None):
+            steps.record(Phase.CANCELLED, why=f"cancelled by {ports.config.peer.inventory_hostname}")
+            if at is not None and at["id"] == message.id:
+                ports.state.deliver({"id": message.id, "cancelled": True})
+        return _answer(ports, message.id)
+
+
+def _answer(ports: Ports, identifier: str) -> HandoverAnswer:
+    known = ports.journal.state().handover(identifier)
+    at = ports.state.handover() or {}
+    heard = ports.state.delivered() or {}
+    state = answer(
+        known.phase if known else None,
+        ready=at.get("id") == identifier and bool(at.get("ready")),
+        received=heard.get("id") == identifier and "lsn" in heard,
+    )
+    return HandoverAnswer(state, known.why if known else "", known.report if known else {})
+
+
+def _check_arming(ports: Ports) -> None:
+    node = ports.config.node.inventory_hostname
+    state = ports.journal.state()
+    if ports.state.role() is not Role.STANDBY:
+        raise FailoverError(f"{node} is no standby")
+    if ports.state.hold():
+        raise FailoverError(f"{node} is held by an operator: {ports.state.hold()}")
+    if state.open_handover is not None:
+        raise FailoverError(f"{node} is at another handover: {state.open_handover.id}")
+    if state.unfinished is not None:
+        raise FailoverError(f"{node} has an unfinished promotion: {state.unfinished.id}")
+
+
+# --- the process ----------------------------------------------------------------------------------------------------
+
+
+def run(ports: Ports, handover: Handover) -> None:
+    """Do this node's part of `handover`, from wherever its journal left it, to an end."""
+    steps = Steps(ports, handover.id, Side.PROMOTING)
+    at = ports.state.handover() or {}
+    with locked(ports.state.claim_lock, wait=True):
+        if handover.phase is Phase.ARMED and at.get("started"):
+            _cancel(ports, steps, "the process of the handover was restarted")
+        elif handover.phase is Phase.ARMED:
+            ports.state.begin_handover(handover.id, Side.PROMOTING.value, started=True)
+            _wait_and_promote(ports, handover.id, steps)
+        elif handover.phase is Phase.PROMOTING:
+            _go_on(ports, handover.id, steps)
+    ports.state.end_handover()
+
+
+def after_boot(ports: Ports, handover: Handover) -> None:
+    """End a handover in whose middle this node went down; the startup check, which calls this, then decides.
+
+    Past the commit point this node counts as the last active one, so that check goes forward.
+    """
+    steps = Steps(ports, handover.id, Side.PROMOTING)
+    if handover.phase is Phase.ARMED:
+        steps.record(Phase.CANCELLED, why="the node went down before the commit point")
+    else:
+        steps.record(Phase.INTERRUPTED, why="the node went down after the commit point")
+
+
+def _cancel(ports: Ports, steps: Steps, why: str) -> None:
+    """Never promote under this id; the demoting node hears of it when it asks."""
+    with locked(ports.state.handover_lock, wait=True):
+        if not (ports.state.delivered() or {}).get("cancelled"):
+            steps.record(Phase.CANCELLED, why=why)
+    ports.say(f"the handover is cancelled: {why}")
+
+
+def _wait_and_promote(ports: Ports, identifier: str, steps: Steps) -> None:
+    committed = False
+    try:
+        with contextlib.ExitStack() as opened:
+            with steps.step("prepare"):
+                data = _prepare(ports)
+                server = opened.enter_context(ports.postgres.held(timeout=takeover.PROMOTE_TIMEOUT))
+                address = opened.enter_context(ports.hold_address())
+            ports.state.begin_handover(identifier, Side.PROMOTING.value, started=True, ready=True)
+            replayed, why = _await_release(ports, steps, server)
+            if replayed is None:
+                _cancel(ports, steps, why)
+                return
+            with steps.step("commit"):
+                intent = _commit(ports, identifier, steps, data, replayed)
+            if intent is None:
+                return
+            committed = True
+            _promote(ports, steps, intent, server, address)
+            _serve(ports, address)
+    except FailoverError as exc:
+        if committed:
+            ports.say(f"the promotion met an obstacle: {exc}")
+            _go_on(ports, identifier, steps)
+        else:
+            _cancel(ports, steps, str(exc))
+
+
+def _prepare(ports: Ports) -> Data:
+    """Everything that can be done before; gives the own data.
+
+    The slot has to hold WAL for the other side's return from now on; on a standby it does not advance, so it is made no
+    earlier.
+    """
+    mine = observe.own(ports)
+    if mine.data is None or mine.snapshot is None or mine.ineligible or not mine.snapshot.in_recovery:
+        raise DatabaseError(mine.ineligible or "the database of the standby cannot be read")
+    if mine.snapshot.receiver is None:
+        raise DatabaseError("the standby receives no WAL")
+    ports.postgres.ensure_slot(slot_of(ports.config.peer))
+    ports.postgres.checkpoint(timeout=600)
+    return mine.data
+
+
+def _await_release(ports: Ports, steps: Steps, server: HeldServer) -> tuple[Lsn | None, str]:
+    """Wait until WAL is replayed past the LSN that the demoting node sends; the end of replay, or why it is no use."""
+    clock = ports.clock
+    deadline = clock.monotonic() + ARMED_SECONDS
+    while (heard := ports.state.delivered()) is None and clock.monotonic() < deadline:
+        clock.sleep(POLL)
+    if heard is None:
+        return None, f"the other side has not let go within {ARMED_SECONDS:g} s"
+    if heard.get("cancelled"):
+        return None, "cancelled by the other side"
+    lsn = parse_lsn(heard["lsn"])
+    deadline = clock.monotonic() + REPLAY_PATIENCE
+    with steps.step("catch-up"):
+        while True:
+            replayed = server.replayed()
+            known = Promoting(Phase.ARMED, True, replayed > lsn, False, clock.monotonic() < deadline)
+            step = promoting_next(known)
+            if step is Step.COMMIT:
+                return replayed, ""
+            if step is not Step.WAIT:
+                return (
+                    None,
+                    f"WAL is replayed to {format_lsn(replayed)} only, the other side ended at {format_lsn(lsn)}",
+                )
+            clock.sleep(POLL)
+
+
+def _commit(ports: Ports, identifier: str, steps: Steps, data: Data, replayed: Lsn) -> Intent | None:
+    """Pass the commit point, unless the handover was cancelled: one of the two is on disk first."""
+    intent = Intent(
+        id=identifier,
+        boot=ports.state.boot_id(),
+        epoch=lineage.epoch(data) + 1,
+        parent=data.lineage[-1].uuid if data.lineage else None,
+        reason="switchover",
+        fork=replayed,
+        serves=True,
+    )
+    with locked(ports.state.handover_lock, wait=True):
+        if (ports.state.delivered() or {}).get("cancelled"):
+            ports.say("the handover is cancelled: by the other side")
+            return None
+        fields = dataclasses.asdict(intent)
+        steps.record(Phase.PROMOTING, **{name: fields[name] for name in ("epoch", "parent", "reason", "fork")})
+    return intent
+
+
+def _promote(ports: Ports, steps: Steps, intent: Intent, server: HeldServer, address: HeldAddress) -> None:
+    """From the commit point to an active node."""
+    clock = ports.clock
+    before = ports.postgres.control().timeline
+    try:
+        with steps.step("address"):
+            address.add()
+            address.announce()
+    except FailoverError as exc:
+        # The database goes first: the resident service brings the address as soon as it can be had.
+        ports.say(str(exc))
+    deadline = clock.monotonic() + takeover.PROMOTE_TIMEOUT
+    with steps.step("promote"):
+        server.promote()
+        while server.in_recovery():
+            if clock.monotonic() > deadline:
+                raise DatabaseError(
+                    f"PostgreSQL is still in recovery {takeover.PROMOTE_TIMEOUT:g} s after its promotion"
+                )
+            clock.sleep(POLL)
+    address.announce()
+    with steps.step("lineage"):
+        timeline = server.record(intent, node=ports.config.node.number)
+    takeover.settle(ports, Role.ACTIVE, intent.reason, alarm="")
+    report = {
+        "phases": steps.done,
+        "timeline": {"before": before, "after": timeline},
+        "lsn": {"replayed": format_lsn(intent.fork)},
+    }
+    steps.record(Phase.ACTIVE, report=report)
+
+
+def _serve(ports: Ports, address: HeldAddress) -> None:
+    """What belongs to an active node; what fails here the resident service makes up for."""
+    try:
+        ports.state.upstream.unlink(missing_ok=True)
+        ports.postgres.reload()
+        takeover.keep_active(ports)
+    except FailoverError as exc:
+        ports.say(str(exc))
+    ports.clock.sleep(takeover.DELAYED_ANNOUNCEMENT)
+    address.announce()
+
+
+def _go_on(ports: Ports, identifier: str, steps: Steps) -> None:
+    """Past the commit point and interrupted: forward while the server runs, else by the truth on its disk."""
+    intent = next(intent for intent in ports.journal.state().intents if intent.id == identifier)
+    try:
+        with ports.postgres.held(timeout=takeover.PROMOTE_TIMEOUT) as server, ports.hold_address() as address:
+            _promote(ports, steps, intent, server, address)
+            _serve(ports, address)
+        return
+    except FailoverError as exc:
+        ports.say(f"the promotion cannot go on like this: {exc}")
+    _ask_the_disk(ports, steps)
+
+
+def _ask_the_disk(ports: Ports, steps: Steps) -> None:
+    """Stop the server, and say that it cannot be promoted only if it has not been, and will not be by itself."""
+    ports.remove_shared_address()
+    ports.postgres.stop(timeout=takeover.STOP_TIMEOUT)
+    ports.postgres.end_postmaster(patience=2.0)
+    ports.postgres.remove_promote_trigger()
+    if ports.postgres.control().state is DatabaseState.SHUT_DOWN_IN_RECOVERY:
+        steps.record(Phase.VOID, why="PostgreSQL could not be promoted")
+    else:
+        steps.record(Phase.INTERRUPTED, why="PostgreSQL was promoted and cannot go on")
+    ports.state.upstream.unlink(missing_ok=True)
+    ports.state.unsettle()
+    ports.restart_unit(takeover.STARTUP_UNIT)
