@@ -40,7 +40,7 @@ venv:
 
 .PHONY: unit
 unit: venv ## Run the unit tests, and check that the rules are covered completely (seconds)
-	@pytest --quiet --cov --cov-report=term
+	@pytest --quiet --tb=short --cov --cov-report=term
 
 .PHONY: unit-python39
 unit-python39: venv ## Run the unit tests of the package under Python 3.9, the oldest that a node may have
