@@ -22,10 +22,10 @@ import slixmpp
 from slixmpp.exceptions import IqError, IqTimeout, PresenceError
 
 PASSWORD_VARIABLE = "CONFERENCING_PASSWORD"
-ATTEMPT_SECONDS = 10
-REPLY_SECONDS = 10
+ATTEMPT_SECONDS = 20
+REPLY_SECONDS = 60
 RETRY_SECONDS = 0.5
-COMMAND_SECONDS = 120
+COMMAND_SECONDS = 300
 
 ORGANISATION = "Duplex Conferencing"
 # The user groups: roster group -> the contacts in it.

@@ -20,5 +20,5 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def site() -> Site:
     """Give the converged site of the lab in its normal state: one active node, the other follows it."""
     found = Site()
-    found.open_ledger(found.settle(within=60))
+    found.open_ledger(found.settle())
     return found

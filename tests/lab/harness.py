@@ -31,6 +31,11 @@ NODES = ("london-1", "london-2")
 UNIQUE_ADDRESSES = {"london-1": "198.51.100.11", "london-2": "198.51.100.12"}
 CLIENT = "london-client"
 
+# These limits end what hangs and measure nothing: a busy machine may take seconds for what takes none elsewhere.
+COMMAND_LIMIT = 120
+LAB_LIMIT = 600
+PATIENCE = 120
+
 LEDGER_SCHEMA = """
     CREATE ROLE ledger LOGIN PASSWORD 'ledger';
     CREATE DATABASE ledger OWNER ledger;
@@ -54,7 +59,9 @@ class Completed:
         return f"{self.stdout}\n{self.stderr}".strip()
 
 
-def run(*argv: str | pathlib.Path, timeout: float = 30, check: bool = True, stdin: str | None = None) -> Completed:
+def run(
+    *argv: str | pathlib.Path, timeout: float = COMMAND_LIMIT, check: bool = True, stdin: str | None = None
+) -> Completed:
     """Run a program of this machine in the checkout, with what the user has set and molecule has not."""
     command = [str(part) for part in argv]
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("ANSIBLE_", "MOLECULE_"))}
@@ -74,12 +81,14 @@ def run(*argv: str | pathlib.Path, timeout: float = 30, check: bool = True, stdi
     return completed
 
 
-def lab(*arguments: str, timeout: float = 120) -> Completed:
+def lab(*arguments: str, timeout: float = LAB_LIMIT) -> Completed:
     """Run tools/lab, on the lab named by $DUPLEX_LAB."""
     return run("tools/lab", *arguments, timeout=timeout)
 
 
-def on(host: str, *argv: str, timeout: float = 30, check: bool = True, stdin: str | None = None) -> Completed:
+def on(
+    host: str, *argv: str, timeout: float = COMMAND_LIMIT, check: bool = True, stdin: str | None = None
+) -> Completed:
     """Run a command on a host of the lab, as root."""
     return run("tools/lab", "exec", host, "--", *argv, timeout=timeout, check=check, stdin=stdin)
 
@@ -92,7 +101,9 @@ def psql(node: str, query: str, *, database: str = "postgres", check: bool = Tru
 
 def owners(*, watch: float = 0.6) -> list[str]:
     """Ask from the client who answers for the shared address; a host that the lab does not know is given by its MAC."""
-    asked = run("tools/lab", "owner", "--json", f"--watch={watch}", timeout=watch + 20, check=False)
+    asked = run("tools/lab", "owner", "--json", f"--watch={watch}", timeout=watch + COMMAND_LIMIT, check=False)
+    if not asked.stdout:
+        raise AssertionError(f"tools/lab owner ended with status {asked.status}: {asked.said}")
     return [owner["host"] or owner["mac"] for owner in json.loads(asked.stdout)["owners"]]
 
 
@@ -108,13 +119,13 @@ def _last_words(node: str) -> str:
     """Give what a node says of itself and did last, for the report of a failure."""
     look = "duplexctl status; journalctl -b -u 'duplex*' -u 'postgresql@*' -o cat --no-pager | tail -n 15"
     try:
-        found = on(node, "sh", "-c", look, check=False, timeout=20)
+        found = on(node, "sh", "-c", look, check=False, timeout=60)
     except (AssertionError, subprocess.TimeoutExpired) as error:
         return str(error)
     return found.stdout + found.stderr
 
 
-def wait_until(what: str, condition: Callable[[], bool], *, within: float) -> float:
+def wait_until(what: str, condition: Callable[[], bool], *, within: float = PATIENCE) -> float:
     """Wait until a condition holds, and give the seconds that it took."""
     begin = time.monotonic()
     reason = "it did not hold"
@@ -151,7 +162,7 @@ class Site:
         """Give the other node's name."""
         return next(name for name in NODES if name != node)
 
-    def settle(self, *, within: float) -> str:
+    def settle(self, *, within: float = PATIENCE) -> str:
         """Wait until network, both nodes and the replication agree on one active node; give its name."""
 
         active = ""
@@ -173,6 +184,11 @@ class Site:
         receivers = "SELECT count(*) FROM pg_stat_wal_receiver WHERE status = 'streaming'"
         return psql(standby, receivers).stdout.strip() == "1"
 
+    def replay_lag(self) -> float:
+        """Give the seconds from a commit on the active node until the other has replayed it, by the former's clock."""
+        lag = "SELECT extract(epoch FROM replay_lag) FROM pg_stat_replication"
+        return float(psql(self.active(), lag).stdout)
+
     # The ledger: numbered rows, written through the shared address
 
     def open_ledger(self, active: str) -> None:
@@ -182,7 +198,7 @@ class Site:
 
     def insert(self, *, seconds: float) -> dict[str, t.Any]:
         """Insert rows through the shared address for some seconds, and give the client's account."""
-        client = on(CLIENT, *insert_client(f"--duration={seconds}"), timeout=seconds + 30)
+        client = on(CLIENT, *insert_client(f"--duration={seconds}"), timeout=seconds + COMMAND_LIMIT)
         return dict(json.loads(client.stdout))
 
     @contextlib.contextmanager
@@ -197,7 +213,7 @@ class Site:
             yield account
         finally:
             until.touch()
-            output, _ = client.communicate(timeout=60)
+            output, _ = client.communicate(timeout=COMMAND_LIMIT)
             shutil.rmtree(directory)
         account.update(json.loads(output))
 
@@ -224,7 +240,7 @@ class Site:
     def _conference(self, action: str, *arguments: str) -> None:
         authority = f"/run/duplex-lab/{os.environ.get('DUPLEX_LAB') or 'lab'}/pki/london/ca.crt"
         client = [sys.executable, str(EXAMPLE / "client.py"), action, f"--host={SHARED_HOSTNAME}", f"--ca={authority}"]
-        on(CLIENT, "env", "CONFERENCING_PASSWORD=conference", *client, "--wait=20", *arguments, timeout=90)
+        on(CLIENT, "env", "CONFERENCING_PASSWORD=conference", *client, "--wait=120", *arguments, timeout=300)
 
     # The operator
 
@@ -233,7 +249,7 @@ class Site:
         inventories = [f"--inventory={path}" for path in INVENTORIES]
         begin = time.monotonic()
         ansible = pathlib.Path(sys.executable).with_name("ansible-playbook")
-        done = run(ansible, *inventories, EXAMPLE / "site.yml", *arguments, timeout=300, check=False)
+        done = run(ansible, *inventories, EXAMPLE / "site.yml", *arguments, timeout=LAB_LIMIT, check=False)
         return Rerun(done, time.monotonic() - begin)
 
 

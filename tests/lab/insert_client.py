@@ -95,7 +95,7 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--dsn", required=True, help="libpq connection string of the database")
     parser.add_argument("--run", default=uuid.uuid4().hex, help="name of this run in the table (default: a new one)")
     parser.add_argument("--interval", type=float, default=0.02, help="seconds between attempts (default: 0.02)")
-    parser.add_argument("--limit", type=float, default=10.0, help="seconds after which one failed (default: 10)")
+    parser.add_argument("--limit", type=float, default=60.0, help="seconds after which one failed (default: 60)")
     parser.add_argument("--workers", type=int, default=10, help="attempts at the same time at most (default: 10)")
     parser.add_argument("--duration", type=float, default=600.0, help="seconds after which to end (default: 600)")
     parser.add_argument("--until-file", type=pathlib.Path, help="end as soon as this file exists")

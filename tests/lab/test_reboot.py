@@ -18,8 +18,8 @@ if t.TYPE_CHECKING:
 
 # How long a node that boots alone with data that may be behind waits for its peer (molecule/shared/settings.yml).
 GRACE = 10
-# From the power button to a settled role: boot, probe, promotion, with two nodes on two busy cores.
-BOOT = 120
+# From the power button to a settled role: boot, recovery, probe, promotion; it takes seconds where nothing else runs.
+BOOT = 240
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def account(site: Site) -> dict[str, t.Any]:
     site.meet()
     written = site.insert(seconds=1)
     assert written["failed"] == 0, written["errors"]
-    wait_until("all rows on the standby", lambda: site.has_all(site.standby(), written), within=1)
+    wait_until("all rows on the standby", lambda: site.has_all(site.standby(), written))
     return written
 
 
@@ -49,7 +49,7 @@ def test_a_rebooted_standby_is_the_standby_again(site: Site, account: dict[str, 
         assert site.settle(within=BOOT) == active
     assert meanwhile["failed"] == 0, meanwhile["errors"]
     serves(site, account)
-    wait_until("all rows on the standby", lambda: site.has_all(standby, meanwhile), within=5)
+    wait_until("all rows on the standby", lambda: site.has_all(standby, meanwhile))
 
 
 def test_a_rebooted_active_node_leaves_one_active_node(site: Site, account: dict[str, t.Any]) -> None:
@@ -111,7 +111,7 @@ def test_two_histories_of_one_timeline_are_told_apart(site: Site, account: dict[
     lab("power-on", *NODES)
     wait_until("one active node and one standby", lambda: one_active_one_standby(site), within=BOOT + GRACE)
     standby = site.standby()
-    wait_until(f"an alarm on {standby}", lambda: "diverged" in alarms(standby), within=10)
+    wait_until(f"an alarm on {standby}", lambda: "diverged" in alarms(standby))
     assert harness.status(standby)["exit_status"] == 2
     for node in NODES:
         assert not site.replicates(node)
@@ -121,7 +121,7 @@ def test_two_histories_of_one_timeline_are_told_apart(site: Site, account: dict[
     serves(site, account)
 
     # The way back that the alarm names. It leaves the site as it was for whatever comes next.
-    on(standby, "duplexctl", "join", "--rebuild", timeout=60)
+    on(standby, "duplexctl", "join", "--rebuild", timeout=harness.LAB_LIMIT)
     site.settle(within=BOOT)
     assert mark in site.ledger(standby, f"only on {site.peer_of(standby)}")
 

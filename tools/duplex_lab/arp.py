@@ -90,16 +90,19 @@ def watch(
     with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETHERTYPE_ARP)) as wire:
         wire.bind((interface, ETHERTYPE_ARP))
         begin = time.monotonic()
-        end = begin + seconds
-        # Answers to the last question are waited for as long as to the others.
-        while (now := time.monotonic()) < end:
-            if now >= begin + asked * every and now < end - every / 2:
+        # Answers to the last question are waited for as long as to the others, also by a program that was held up.
+        until = begin
+        while True:
+            now = time.monotonic()
+            due = begin + asked * every
+            more = not asked or due < begin + seconds - every / 2
+            if more and now >= due:
                 wire.send(question)
                 asked += 1
-                continue
-            until = min(end, begin + asked * every) if begin + asked * every < end - every / 2 else end
-            if select.select([wire], [], [], max(0.0, until - now))[0]:
+                until = max(begin + seconds, now + every)
+            elif select.select([wire], [], [], max(0.0, (due if more else until) - now))[0]:
                 owner = claimed_by(wire.recv(2048), target)
                 if owner:
                     seen(Answer(time.time(), owner))
-    return asked
+            elif not more:
+                return asked

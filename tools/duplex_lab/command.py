@@ -18,6 +18,9 @@ if t.TYPE_CHECKING:
 
 _started = time.monotonic()
 
+# Ends what hangs; a busy machine may take seconds for what takes none elsewhere.
+TIMEOUT = 120.0
+
 
 class LabError(Exception):
     """Something the lab tried did not work; the message is one line for the user."""
@@ -51,7 +54,7 @@ def heartbeat(message: str, *, every: float = 10.0) -> Iterator[None]:
 
 
 def run(
-    argv: Sequence[str], *, timeout: float = 30.0, check: bool = True, stdin: bytes | None = None, hint: str = ""
+    argv: Sequence[str], *, timeout: float = TIMEOUT, check: bool = True, stdin: bytes | None = None, hint: str = ""
 ) -> subprocess.CompletedProcess[str]:
     """Run a program, give its output as text, and raise when it fails, is missing, or takes too long."""
     advice = f"; {hint}" if hint else ""

@@ -26,6 +26,7 @@ PODMAN = ("podman", "--runtime", "runc")
 INIT = "/usr/local/sbin/lab-init"
 ENVIRONMENT = ("HOME=/root", "LANG=C.UTF-8", "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
 SETTLED = ("running", "degraded")
+STATE_TIMEOUT = 10.0
 
 
 def _ulimits() -> list[str]:
@@ -48,20 +49,20 @@ def create(lab: Lab, host: Host, *, image: str, files: bytes) -> None:
         *("--network", f"ns:{NAMESPACES / lab.namespace(host)}", "--no-hosts", "--dns", "none", "--pull", "never"),
         *_ulimits(),
     ]
-    run([*PODMAN, "create", *options, image, INIT], timeout=60)
-    run([*PODMAN, "cp", "--archive=false", "-", f"{name}:/"], stdin=files, timeout=60)
+    run([*PODMAN, "create", *options, image, INIT])
+    run([*PODMAN, "cp", "--archive=false", "-", f"{name}:/"], stdin=files)
 
 
 def start(lab: Lab, host: Host) -> None:
     """Start a node; it boots on its own from here."""
     hint = f"see 'podman logs {lab.container(host)}', or remake the lab: tools/lab down --name {lab.name}"
-    run([*PODMAN, "start", lab.container(host)], timeout=60, hint=hint)
+    run([*PODMAN, "start", lab.container(host)], hint=hint)
 
 
 def remove(names: list[str]) -> None:
     """Remove containers, running or not."""
     if names:
-        run([*PODMAN, "rm", "--force", "--time", "0", *names], timeout=120, hint="try again: tools/lab down")
+        run([*PODMAN, "rm", "--force", "--time", "0", *names], hint="try again: tools/lab down")
 
 
 def leftovers(lab: Lab) -> list[str]:
@@ -141,12 +142,16 @@ def system_state(number: int) -> str:
     """Ask a node's systemd how far the boot is; empty while it does not answer."""
     if not pathlib.Path(f"/proc/{number}").exists():
         return ""
-    result = run(inside(number, ["systemctl", "is-system-running"]), check=False, timeout=10)
+    try:
+        result = run(inside(number, ["systemctl", "is-system-running"]), check=False, timeout=STATE_TIMEOUT)
+    except LabError:
+        # Early in a boot nobody answers: whoever wants to know asks again.
+        return ""
     return result.stdout.strip()
 
 
 def failed_units(number: int) -> list[str]:
     """List the units that failed in a node."""
     listing = ["systemctl", "list-units", "--failed", "--plain", "--no-legend"]
-    result = run(inside(number, listing), check=False, timeout=10)
+    result = run(inside(number, listing), check=False)
     return [line.split()[0] for line in result.stdout.splitlines() if line.strip()]

@@ -17,9 +17,9 @@ if t.TYPE_CHECKING:
 
     from .topology import Host, Lab
 
-BOOT_TIMEOUT = 90.0
+BOOT_TIMEOUT = 180.0
 SHUTDOWN_TIMEOUT = 120.0
-END_TIMEOUT = 30.0
+END_TIMEOUT = 120.0
 
 
 def power_on(lab: Lab, names: Sequence[str], *, wait: bool = True) -> None:
@@ -61,7 +61,7 @@ def reboot(lab: Lab, names: Sequence[str], *, wait: bool = True) -> None:
     def restart(host: Host) -> None:
         number = containers.pid(lab, host)
         say(f"{host.name} reboots")
-        run(containers.inside(number, ["systemctl", "--no-block", "reboot"]), timeout=15)
+        run(containers.inside(number, ["systemctl", "--no-block", "reboot"]))
         if not guard.wait_for_end(number, timeout=SHUTDOWN_TIMEOUT):
             raise LabError(
                 f"{host.name} did not shut down within {SHUTDOWN_TIMEOUT:.0f} s; see 'systemctl list-jobs' there, "

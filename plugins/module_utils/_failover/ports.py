@@ -83,6 +83,12 @@ class Ports:
         """Whether systemd has a unit as active."""
         return self.runner(["systemctl", "is-active", "--quiet", unit], timeout=10).status == 0
 
+    def unit_is_starting(self, unit: str) -> bool:
+        """Whether systemd is about to start a unit: it has begun to, or waits for what must come first."""
+        shown = self.runner(["systemctl", "show", "--property=ActiveState,Job", unit], timeout=10).stdout
+        states = dict(line.partition("=")[::2] for line in shown.splitlines())
+        return states.get("ActiveState") == "activating" or states.get("Job", "") not in ("", "0")
+
     def _systemctl(self, *arguments: str, timeout: float) -> None:
         """Run systemctl; what it refuses is said, and does not stop a change of role half-way."""
         result = self.runner(["systemctl", *arguments], timeout=timeout)

@@ -26,7 +26,7 @@ BACK_OFF = {1: 0.5, 2: 6.0}
 POSTGRES_STARTS = 3
 """Attempts to start PostgreSQL before its data counts as not eligible."""
 START_PATIENCE = 15.0
-"""Seconds for the server to show itself after each attempt."""
+"""Seconds for the server to show itself after each attempt, while systemd does not say that it is still at it."""
 SIDES = {Side.DEMOTING: demotion, Side.PROMOTING: promotion}
 
 
@@ -175,7 +175,11 @@ def _sees_active_peer(facts: NodeFacts) -> bool:
 
 
 def _start_postgres(ports: Ports, actions: list[str]) -> None:
-    """Have PostgreSQL run: Debian's unit succeeds when the server did not start, so the server is asked."""
+    """Have PostgreSQL run: Debian's unit succeeds when the server did not start, so the server is asked.
+
+    At boot the unit starts at the same moment as this check, which is not ordered after it: the unit is done when the
+    server accepts connections, or after a minute; that is time in which the wire can be heard and the grace goes by.
+    """
     if ports.state.joined() is None:
         return
     for attempt in range(POSTGRES_STARTS):
@@ -188,6 +192,8 @@ def _start_postgres(ports: Ports, actions: list[str]) -> None:
         except FailoverError as exc:
             ports.say(str(exc))
         deadline = ports.clock.monotonic() + START_PATIENCE
-        while ports.clock.monotonic() < deadline and not ports.postgres.postmaster_runs():
+        while not ports.postgres.postmaster_runs() and (
+            ports.clock.monotonic() < deadline or ports.unit_is_starting(ports.config.database.unit)
+        ):
             ports.clock.sleep(0.2)
     ports.state.give_up_postgres(not ports.postgres.postmaster_runs())

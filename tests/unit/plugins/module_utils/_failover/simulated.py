@@ -67,6 +67,8 @@ class SimulatedPostgres:
         self.slots: set[str] = set()
         self.standbys: tuple[dict[str, t.Any], ...] = ()
         self.starts = True
+        self.shows_itself_at = 0.0
+        self.starting = False
 
     def _step(self, name: str) -> None:
         self._node.step(f"postgres.{name}")
@@ -142,6 +144,8 @@ class SimulatedPostgres:
         self._must_run()
 
     def postmaster_runs(self) -> bool:
+        if self.starting:
+            self.start()
         return self.runs
 
     def write_standby_signal(self, *, directory: pathlib.Path | None = None) -> bool:
@@ -155,6 +159,9 @@ class SimulatedPostgres:
 
     def start(self) -> None:
         if self.runs or not self.starts:
+            return
+        self.starting = self._node.site.clock.now < self.shows_itself_at
+        if self.starting:
             return
         gate.before_start(self._node.ports)
         self.runs, self.recovering = True, self.signal
@@ -226,6 +233,9 @@ class SimulatedPorts(Ports):
 
     def unit_is_active(self, unit: str) -> bool:
         return self.node.application if unit == takeover.ACTIVE_TARGET else True
+
+    def unit_is_starting(self, unit: str) -> bool:
+        return self.node.postgres.starting
 
     def stop_unit(self, unit: str, *, timeout: float) -> None:
         self.node.units.append(f"stop {unit}")

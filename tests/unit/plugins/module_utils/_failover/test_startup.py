@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import pathlib
+import typing as t
 
 import pytest
 
@@ -14,6 +16,7 @@ from ansible_collections.duplex.failover.plugins.module_utils._failover.errors i
 from ansible_collections.duplex.failover.plugins.module_utils._failover.files import locked
 from ansible_collections.duplex.failover.plugins.module_utils._failover.model import Action, Role
 from ansible_collections.duplex.failover.plugins.module_utils._failover.peer import GrantRequest
+from ansible_collections.duplex.failover.plugins.module_utils._failover.ports import Ports
 from ansible_collections.duplex.failover.plugins.module_utils._failover.state import Settled
 
 from .simulated import Killed, SimulatedNode, SimulatedSite, settle
@@ -192,6 +195,34 @@ def test_a_server_that_does_not_start_leaves_the_role_to_the_peer(site: Simulate
     two.power_on()
     settle(one, two)
     assert roles(site) == (Role.STANDBY, Role.ACTIVE)
+
+
+def test_a_server_whose_unit_waits_for_minutes_is_not_given_up(site: SimulatedSite) -> None:
+    one, two = site.build()
+    one.power_off()
+    two.power_off()
+    one.postgres.shows_itself_at = site.clock.now + 300
+    one.power_on()
+    settle(one)
+    assert one.role is Role.ACTIVE
+
+
+@pytest.mark.parametrize(
+    ("shown", "starting"),
+    [
+        pytest.param("ActiveState=activating\nJob=0\n", True, id="its program is being started"),
+        pytest.param("ActiveState=inactive\nJob=117\n", True, id="it waits for another unit"),
+        pytest.param("Job=0\nActiveState=active\n", False, id="it has started"),
+        pytest.param("Job=\nActiveState=inactive\n", False, id="nobody starts it"),
+        pytest.param("", False, id="systemd does not answer"),
+    ],
+)
+def test_systemd_tells_whether_a_unit_is_still_to_come(
+    site: SimulatedSite, fake_runner: t.Any, shown: str, starting: bool
+) -> None:
+    show = ["systemctl", "show", "--property=ActiveState,Job", "x.service"]
+    ports = dataclasses.replace(site.nodes[0].ports, runner=fake_runner.on(*show, stdout=shown))
+    assert Ports.unit_is_starting(ports, "x.service") is starting
 
 
 def test_the_server_restarts_within_one_boot_as_primary_of_the_same_timeline(site: SimulatedSite) -> None:
