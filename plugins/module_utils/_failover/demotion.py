@@ -30,7 +30,9 @@ if t.TYPE_CHECKING:
     from .model import Lsn
     from .ports import Ports
 
-ARM_PATIENCE = 30.0
+CHECKPOINT_PATIENCE = 600.0
+ARM_PATIENCE = 300.0
+"""Seconds for the peer's restartpoint, which has about as much to write as the checkpoint before it."""
 APPLICATION_PATIENCE = 90.0
 SHUTDOWN_PATIENCE = 30.0
 """Seconds for the shutdown checkpoint; a checkpoint was made just before, so it has little to write."""
@@ -41,7 +43,8 @@ LINGER = 2.0
 """Seconds that a stopped server's postmaster may stay because of a silent client."""
 PROMOTION_PATIENCE = 90.0
 STREAMING_PATIENCE = 60.0
-ASK_PAUSE = 0.05
+ASK_PAUSE = 0.25
+"""Seconds between two questions: no less, for the peer has better to do than to answer."""
 OUTAGE = ("stop", "release", "send", "catch-up", "commit", "address", "promote")
 """The steps of both nodes within which nobody can write."""
 POLL = 0.001
@@ -127,10 +130,10 @@ def _let_go(demotion: _Demotion) -> tuple[Phase, str]:
     ports, steps = demotion.ports, demotion.steps
     phase = Phase.BEGUN
     try:
+        with steps.step("checkpoint"):
+            ports.postgres.checkpoint(timeout=CHECKPOINT_PATIENCE)
         with steps.step("arm"):
             _arm(demotion)
-        with steps.step("checkpoint"):
-            ports.postgres.checkpoint(timeout=600)
         _check_streaming(ports)
         phase = Phase.RELEASING
         steps.record(phase)

@@ -16,7 +16,7 @@ import typing as t
 
 from . import lineage, observe, takeover
 from .control import DatabaseState
-from .demotion import unit_of
+from .demotion import CHECKPOINT_PATIENCE, unit_of
 from .errors import DatabaseError, FailoverError
 from .files import locked
 from .follow import slot_of
@@ -45,31 +45,30 @@ def hear(ports: Ports, message: HandoverMessage) -> HandoverAnswer:
     at = ports.state.handover()
     if message.verb is Verb.RELEASE and at is not None and at["id"] == message.id and at.get("ready"):
         # The one message on which clients wait: without reading the journal, and under no lock.
-        ports.state.deliver({"id": message.id, "lsn": message.lsn})
+        ports.state.release(message.id, message.lsn)
         return HandoverAnswer(Answer.RECEIVED)
     with locked(ports.state.handover_lock, wait=True):
         known = ports.journal.state().handover(message.id)
         steps = Steps(ports, message.id, Side.PROMOTING)
         if message.verb is Verb.ARM and known is None:
             _check_arming(ports)
+            ports.state.end_handover()
             ports.state.begin_handover(message.id, Side.PROMOTING.value)
             steps.record(Phase.ARMED)
             ports.start_unit(unit_of(message.id))
         elif message.verb is Verb.CANCEL and may_cancel(known.phase if known else None):
             steps.record(Phase.CANCELLED, why=f"cancelled by {ports.config.peer.inventory_hostname}")
-            if at is not None and at["id"] == message.id:
-                ports.state.deliver({"id": message.id, "cancelled": True})
+            ports.state.cancel(message.id)
         return _answer(ports, message.id)
 
 
 def _answer(ports: Ports, identifier: str) -> HandoverAnswer:
     known = ports.journal.state().handover(identifier)
     at = ports.state.handover() or {}
-    heard = ports.state.delivered() or {}
     state = answer(
         known.phase if known else None,
         ready=at.get("id") == identifier and bool(at.get("ready")),
-        received=heard.get("id") == identifier and "lsn" in heard,
+        received=ports.state.released(identifier) is not None,
     )
     return HandoverAnswer(state, known.why if known else "", known.report if known else {})
 
@@ -120,7 +119,7 @@ def after_boot(ports: Ports, handover: Handover) -> None:
 def _cancel(ports: Ports, steps: Steps, why: str) -> None:
     """Never promote under this id; the demoting node hears of it when it asks."""
     with locked(ports.state.handover_lock, wait=True):
-        if not (ports.state.delivered() or {}).get("cancelled"):
+        if not ports.state.cancelled(steps.handover):
             steps.record(Phase.CANCELLED, why=why)
     ports.say(f"the handover is cancelled: {why}")
 
@@ -165,7 +164,7 @@ def _prepare(ports: Ports) -> Data:
     if mine.snapshot.receiver is None:
         raise DatabaseError("the standby receives no WAL")
     ports.postgres.ensure_slot(slot_of(ports.config.peer))
-    ports.postgres.checkpoint(timeout=600)
+    ports.postgres.checkpoint(timeout=CHECKPOINT_PATIENCE)
     return mine.data
 
 
@@ -173,13 +172,13 @@ def _await_release(ports: Ports, steps: Steps, server: HeldServer) -> tuple[Lsn 
     """Wait until WAL is replayed past the LSN that the demoting node sends; the end of replay, or why it is no use."""
     clock = ports.clock
     deadline = clock.monotonic() + ARMED_SECONDS
-    while (heard := ports.state.delivered()) is None and clock.monotonic() < deadline:
+    while (released := ports.state.released(steps.handover)) is None:
+        if ports.state.cancelled(steps.handover):
+            return None, "cancelled by the other side"
+        if clock.monotonic() > deadline:
+            return None, f"the other side has not let go within {ARMED_SECONDS:g} s"
         clock.sleep(POLL)
-    if heard is None:
-        return None, f"the other side has not let go within {ARMED_SECONDS:g} s"
-    if heard.get("cancelled"):
-        return None, "cancelled by the other side"
-    lsn = parse_lsn(heard["lsn"])
+    lsn = parse_lsn(released)
     deadline = clock.monotonic() + REPLAY_PATIENCE
     with steps.step("catch-up"):
         while True:
@@ -208,7 +207,7 @@ def _commit(ports: Ports, identifier: str, steps: Steps, data: Data, replayed: L
         serves=True,
     )
     with locked(ports.state.handover_lock, wait=True):
-        if (ports.state.delivered() or {}).get("cancelled"):
+        if ports.state.cancelled(identifier):
             ports.say("the handover is cancelled: by the other side")
             return None
         fields = dataclasses.asdict(intent)

@@ -128,16 +128,25 @@ class State:
 
     def end_handover(self) -> None:
         """No process of this node is at a handover any more."""
-        for name in ("handover.json", "handover.message"):
+        for name in ("handover.json", "handover.released", "handover.cancelled"):
             (self.volatile / name).unlink(missing_ok=True)
 
-    def deliver(self, document: t.Mapping[str, t.Any]) -> None:
-        """Give the process that is at a handover what the peer said."""
-        write_json(self.volatile / "handover.message", document)
+    def release(self, identifier: str, lsn: str) -> None:
+        """Tell the process that is at the handover that the other side has let go."""
+        write_json(self.volatile / "handover.released", {"id": identifier, "lsn": lsn})
 
-    def delivered(self) -> dict[str, t.Any] | None:
-        """What the peer said last; asked every millisecond, so that no message is the cheap answer."""
-        return read_json(self.volatile / "handover.message")
+    def released(self, identifier: str) -> str | None:
+        """The LSN that release() told of; asked every millisecond, so that "not yet" is the cheap answer."""
+        document = read_json(self.volatile / "handover.released")
+        return None if document is None or document["id"] != identifier else str(document["lsn"])
+
+    def cancel(self, identifier: str) -> None:
+        """Tell the process that is at the handover that the other side has cancelled it; nothing takes that back."""
+        write_json(self.volatile / "handover.cancelled", {"id": identifier})
+
+    def cancelled(self, identifier: str) -> bool:
+        """Whether cancel() was called for this handover."""
+        return (read_json(self.volatile / "handover.cancelled") or {}).get("id") == identifier
 
     def probed_at(self) -> float | None:
         """When the gate last found the shared address free, on the monotonic clock; None when it did not."""

@@ -14,23 +14,23 @@ if t.TYPE_CHECKING:
 
 
 class Steps:
-    """What one process does for the handover `identifier`, in order."""
+    """What one process does for the handover of that id, in order."""
 
     def __init__(self, ports: Ports, identifier: str, side: Side) -> None:
         self._ports = ports
-        self._identifier = identifier
+        self.handover = identifier
         self._side = side
         self.done: list[dict[str, t.Any]] = []
 
     def record(self, phase: Phase, **fields: t.Any) -> None:
         """Write a phase into the journal and wait until it is on disk."""
-        self._ports.journal.append("handover", id=self._identifier, side=self._side.value, phase=phase.value, **fields)
+        self._ports.journal.append("handover", id=self.handover, side=self._side.value, phase=phase.value, **fields)
 
     @contextlib.contextmanager
     def step(self, name: str) -> t.Iterator[None]:
         """Do one step. Its two entries are on disk with the next phase: clients do not wait for them."""
         journal, clock = self._ports.journal, self._ports.clock
-        about: dict[str, t.Any] = {"id": self._identifier, "step": name, "durable": False}
+        about: dict[str, t.Any] = {"id": self.handover, "step": name, "durable": False}
         journal.append("begin", **about)
         begun, result = clock.monotonic(), "done"
         try:

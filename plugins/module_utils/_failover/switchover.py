@@ -107,8 +107,8 @@ def plan(config: SiteConfig) -> list[str]:
     old, new = config.node.inventory_hostname, config.peer.inventory_hostname
     site, unit = config.site, config.database.unit
     return [
-        f"{new}: arm: reserve WAL for the return of {old}, restartpoint, open connections",
         f"{old}: checkpoint",
+        f"{new}: arm: reserve WAL for the return of {old}, restartpoint, open connections",
         f"{old}: stop the application (duplex-active.target), end sessions on {site.shared_address}",
         f"{old}: stop PostgreSQL ({unit})",
         f"{old}: remove {site.shared_address} from {site.interface}; record that the role is given up; send the LSN",
