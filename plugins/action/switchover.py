@@ -86,6 +86,10 @@ class ActionModule(ActionBase):
     def _result(self, begun: dict[str, t.Any], ended: dict[str, t.Any]) -> dict[str, t.Any]:
         names = ("state", "steps", "report", "message")
         result = {**begun, **{name: ended[name] for name in names}}
+        for phase in ended["report"].get("phases", []):
+            # Those of the other node, which could not be seen while they were made.
+            if phase["node"] != ended["report"]["from"]:
+                display.display(f"{phase['node']}: {phase['name']}: done in {phase['ms']} ms")
         outage = ended["report"].get("outage_ms")
         if outage is not None:
             display.display(f"{self._node}: {ended['message']}; outage seen from inside: {outage} ms")

@@ -150,7 +150,7 @@ message:
 
 import typing as t
 
-from ..module_utils._failover import preflight, switchover
+from ..module_utils._failover import demotion, preflight, switchover
 from ..module_utils._failover.errors import FailoverError
 from ..module_utils._failover.model import Role
 from ..module_utils._module import new_module, node_ports
@@ -205,7 +205,7 @@ def exchange(module: AnsibleModule, ports: Ports) -> dict[str, t.Any]:
         module.fail_json(msg=f"site {config.site.name} is not switched over, nothing was touched: {reasons}", **result)
     if module.check_mode:
         return {**result, "changed": True, "state": "planned", "message": f"{wanted} would become active"}
-    identifier = switchover.begin(ports)
+    identifier = demotion.begin(ports)
     return {
         **result,
         "changed": True,

@@ -50,11 +50,20 @@ OUTAGE = ("stop", "release", "send", "catch-up", "commit", "address", "promote")
 POLL = 0.001
 
 
-def begin(ports: Ports, identifier: str) -> None:
-    """Begin to hand the role to the peer: from here on the nodes finish it, or take it back, by themselves."""
-    ports.state.begin_handover(identifier, Side.DEMOTING.value)
-    Steps(ports, identifier, Side.DEMOTING).record(Phase.BEGUN)
+def begin(ports: Ports) -> str:
+    """Begin to hand the role to the peer, unless a handover is under way; gives its id.
+
+    From here on the nodes finish it, or take it back, by themselves.
+    """
+    with locked(ports.state.handover_lock, wait=True):
+        under_way = ports.journal.state().open_handover
+        if under_way is not None:
+            return under_way.id
+        identifier = str(uuid.uuid4())
+        ports.state.begin_handover(identifier, Side.DEMOTING.value)
+        Steps(ports, identifier, Side.DEMOTING).record(Phase.BEGUN)
     ports.start_unit(unit_of(identifier))
+    return identifier
 
 
 def unit_of(identifier: str) -> str:
@@ -91,6 +100,10 @@ def run(ports: Ports, handover: Handover) -> None:
     demotion = _Demotion(ports, handover.id, Steps(ports, handover.id, Side.DEMOTING))
     with locked(ports.state.claim_lock, wait=True):
         phase, why = handover.phase, "the process of the handover was restarted"
+        if phase is Phase.BEGUN and ports.state.role() is not Role.ACTIVE:
+            demotion.steps.record(Phase.ROLLED_BACK, why="this node was not active any more when it began")
+            ports.state.end_handover()
+            return
         if phase is Phase.BEGUN:
             phase, why = _let_go(demotion)
         if phase is Phase.GIVEN_UP and demotion.lsn is None:

@@ -40,6 +40,8 @@ def before_start(ports: Ports) -> None:
     if settled is None or settled.role is not Role.ACTIVE:
         ports.postgres.write_standby_signal()
         return
+    # It left with the server. Whatever kept it here, the probe would hear this node itself.
+    ports.remove_shared_address()
     refusal = _somebody_else(ports)
     if refusal:
         ports.say(f"PostgreSQL starts as a standby: {refusal}")

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import typing as t
-import uuid
 
 from . import demotion, preflight
 from .errors import FailoverError, PeerSilent
@@ -119,13 +118,6 @@ def plan(config: SiteConfig) -> list[str]:
         f"{old}: start PostgreSQL as standby, follow {new}",
         f"expected outage: {EXPECTED_OUTAGE}",
     ]
-
-
-def begin(ports: Ports) -> str:
-    """Begin the handover to the peer; gives its id. The nodes go on by themselves."""
-    identifier = str(uuid.uuid4())
-    demotion.begin(ports, identifier)
-    return identifier
 
 
 def unfinished(ports: Ports) -> str:
