@@ -5,7 +5,7 @@
 
 The order is that of the clients: PostgreSQL ends their sessions with a reason and refuses new ones while it still has
 the shared address, the address leaves when it has stopped, and the promoting node takes it before it promotes. So a
-client gets an error at once, never silence: a lost SYN would cost it a second.
+client gets an error at once, but for the 2 ms in which nobody has the address: a lost SYN would cost it a second.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ PROMOTION_PATIENCE = 90.0
 STREAMING_PATIENCE = 60.0
 ASK_PAUSE = 0.25
 """Seconds between two questions: no less, for the peer has better to do than to answer."""
-OUTAGE = ("stop", "release", "send", "catch-up", "commit", "address", "promote")
+OUTAGE = ("stop", "give up", "release", "send", "catch-up", "address", "commit", "promote")
 """The steps of both nodes within which nobody can write."""
 POLL = 0.001
 
@@ -107,6 +107,7 @@ def run(ports: Ports, handover: Handover) -> None:
         if phase is Phase.BEGUN:
             phase, why = _let_go(demotion)
         if phase is Phase.GIVEN_UP and demotion.lsn is None:
+            ports.remove_shared_address()
             demotion.lsn = ports.postgres.control().checkpoint
         step = _conclude(demotion, phase)
         if step is Step.TAKE_BACK:
@@ -159,10 +160,12 @@ def _let_go(demotion: _Demotion) -> tuple[Phase, str]:
             line = opened.enter_context(ports.peer.line(ANSWER_TIMEOUT))
             with steps.step("stop"):
                 demotion.lsn = _shut_down(ports)
-            with steps.step("release"):
-                address.remove()
+            with steps.step("give up"):
                 steps.record(Phase.GIVEN_UP, lsn=format_lsn(demotion.lsn))
                 phase = Phase.GIVEN_UP
+            # From here until the peer has announced it nobody answers for the address: nothing comes in between.
+            with steps.step("release"):
+                address.remove()
             with steps.step("send"):
                 try:
                     demotion.heard = line.handover(demotion.message(Verb.RELEASE), ANSWER_TIMEOUT)
