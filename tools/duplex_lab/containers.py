@@ -61,8 +61,10 @@ def start(lab: Lab, host: Host) -> None:
 
 def remove(names: list[str]) -> None:
     """Remove containers, running or not."""
-    if names:
-        run([*PODMAN, "rm", "--force", "--time", "0", *names], hint="try again: tools/lab down")
+    command = [*PODMAN, "rm", "--force", "--ignore", "--time", "0", *names]
+    # Of a container whose monitor was killed as well, podman learns by failing to stop it; then it can be removed.
+    if names and run(command, check=False).returncode:
+        run(command, hint="try again: tools/lab down")
 
 
 def leftovers(lab: Lab) -> list[str]:
@@ -97,6 +99,14 @@ def state(lab: Lab, host: Host) -> ContainerState:
     """Ask podman for the state of a node's container."""
     result = run([*PODMAN, "container", "inspect", lab.container(host)], check=False)
     return ContainerState("missing") if result.returncode else parse_state(result.stdout)
+
+
+def notice_end(lab: Lab, host: Host) -> None:
+    """Let podman know of a node that ended together with its monitor, as when all programs of a session are killed."""
+    found = state(lab, host)
+    if found.status == "running" and not pathlib.Path(f"/proc/{found.pid}").exists():
+        # It learns that by failing to stop it.
+        run([*PODMAN, "stop", "--time", "0", lab.container(host)], check=False)
 
 
 def pid(lab: Lab, host: Host) -> int:

@@ -80,6 +80,8 @@ def _complete(lab: Lab, built: state.Built, suite: str) -> None:
             f"lab {lab.name} is up with {built.suite}, not {suite}; "
             f"run: tools/lab down --name {lab.name}, or give the other one another --name"
         )
+    for node in lab.nodes:
+        containers.notice_end(lab, node)
     off = [node for node in lab.nodes if containers.state(lab, node).status != "running"]
     if off:
         say(f"lab {lab.name} is already built; powering on {', '.join(node.name for node in off)}")
