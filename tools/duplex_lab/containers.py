@@ -101,12 +101,13 @@ def state(lab: Lab, host: Host) -> ContainerState:
     return ContainerState("missing") if result.returncode else parse_state(result.stdout)
 
 
-def notice_end(lab: Lab, host: Host) -> None:
-    """Let podman know of a node that ended together with its monitor, as when all programs of a session are killed."""
+def is_lost(lab: Lab, host: Host) -> bool:
+    """Whether a node ended together with its monitor, as when all programs of a session are killed.
+
+    Podman goes on believing that it runs, and cannot start it again.
+    """
     found = state(lab, host)
-    if found.status == "running" and not pathlib.Path(f"/proc/{found.pid}").exists():
-        # It learns that by failing to stop it.
-        run([*PODMAN, "stop", "--time", "0", lab.container(host)], check=False)
+    return bool(found.pid) and not pathlib.Path(f"/proc/{found.pid}").exists()
 
 
 def pid(lab: Lab, host: Host) -> int:

@@ -70,6 +70,8 @@ def _is_whole(lab: Lab) -> bool:
     there = set(containers.leftovers(lab))
     if not network.exists(lab.switch_namespace) or any(lab.container(node) not in there for node in lab.nodes):
         return False
+    if any(containers.is_lost(lab, node) for node in lab.nodes):
+        return False
     return all(network.exists(lab.namespace(host)) for host in lab.hosts if host.kind is Kind.NAMESPACE)
 
 
@@ -80,8 +82,6 @@ def _complete(lab: Lab, built: state.Built, suite: str) -> None:
             f"lab {lab.name} is up with {built.suite}, not {suite}; "
             f"run: tools/lab down --name {lab.name}, or give the other one another --name"
         )
-    for node in lab.nodes:
-        containers.notice_end(lab, node)
     off = [node for node in lab.nodes if containers.state(lab, node).status != "running"]
     if off:
         say(f"lab {lab.name} is already built; powering on {', '.join(node.name for node in off)}")
