@@ -18,7 +18,8 @@ MAX_WIDTH = 200
 
 ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 TASK = re.compile(r"(?:TASK|RUNNING HANDLER) \[(.*)\] \**$")
-STEP = re.compile(r"\w+ +(\S+) ➜ (\w+): Executing$")
+# Molecule draws an arrow where the locale has one.
+STEP = re.compile(r"\w+ +\[?(\S+) [➜>] (\w+)[:\]] Executing$")
 RESULT = re.compile(r"(?:ok|changed|failed|skipping|fatal): \[[^\]]+\]")
 ITEM = re.compile(r"(?:ok|changed|failed): \[[^\]]+\] (?:=> )?\(item=(.*?)\)")
 FAILED = re.compile(r"(?:fatal|failed): \[")

@@ -61,8 +61,10 @@ def start(lab: Lab, host: Host) -> None:
 
 def remove(names: list[str]) -> None:
     """Remove containers, running or not."""
-    if names:
-        run([*PODMAN, "rm", "--force", "--time", "0", *names], hint="try again: tools/lab down")
+    command = [*PODMAN, "rm", "--force", "--ignore", "--time", "0", *names]
+    # Of a container whose monitor was killed as well, podman learns by failing to stop it; then it can be removed.
+    if names and run(command, check=False).returncode:
+        run(command, hint="try again: tools/lab down")
 
 
 def leftovers(lab: Lab) -> list[str]:
@@ -97,6 +99,15 @@ def state(lab: Lab, host: Host) -> ContainerState:
     """Ask podman for the state of a node's container."""
     result = run([*PODMAN, "container", "inspect", lab.container(host)], check=False)
     return ContainerState("missing") if result.returncode else parse_state(result.stdout)
+
+
+def is_lost(lab: Lab, host: Host) -> bool:
+    """Whether a node ended together with its monitor, as when all programs of a session are killed.
+
+    Podman goes on believing that it runs, and cannot start it again.
+    """
+    found = state(lab, host)
+    return bool(found.pid) and not pathlib.Path(f"/proc/{found.pid}").exists()
 
 
 def pid(lab: Lab, host: Host) -> int:

@@ -70,6 +70,8 @@ def _is_whole(lab: Lab) -> bool:
     there = set(containers.leftovers(lab))
     if not network.exists(lab.switch_namespace) or any(lab.container(node) not in there for node in lab.nodes):
         return False
+    if any(containers.is_lost(lab, node) for node in lab.nodes):
+        return False
     return all(network.exists(lab.namespace(host)) for host in lab.hosts if host.kind is Kind.NAMESPACE)
 
 

@@ -150,6 +150,7 @@ def test_a_check_that_passed_says_how_many_tests_that_were() -> None:
 def test_a_check_that_goes_on_says_which_task_it_is_at() -> None:
     assert whereabouts(molecule()) == "reboot verify: Tell each story on real nodes: after another good story"
     assert whereabouts("INFO     default ➜ create: Executing\n") == "default create"
+    assert whereabouts("INFO     [default > create] Executing\n") == "default create"
     assert whereabouts("lab: [  3.8 s] lab test is up\n\n") == "lab: [  3.8 s] lab test is up"
     assert whereabouts("") == "no output yet"
 
