@@ -129,7 +129,7 @@ def _handover(ports: Ports, arguments: argparse.Namespace, out: t.TextIO) -> int
     """What the unit of a handover runs: this node's part, from wherever the journal left it."""
     handover = ports.journal.state().handover(arguments.id)
     if handover is None or not handover.phase.open:
-        ports.state.end_handover()
+        ports.state.end_handover(arguments.id)
         return 0
     startup.SIDES[handover.side].run(ports, handover)
     return 0

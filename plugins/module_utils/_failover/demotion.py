@@ -20,7 +20,7 @@ from .control import DatabaseState
 from .errors import DatabaseError, FailoverError, PeerSilent
 from .files import locked
 from .follow import slot_of
-from .handover import Answer, Demoting, Handover, Phase, Side, Step, demoting_next
+from .handover import Answer, Demoting, Handover, Phase, Side, Step, demoting_after_boot, demoting_next
 from .journal import Intent
 from .messages import HandoverAnswer, HandoverMessage, Verb
 from .model import Role, format_lsn
@@ -99,10 +99,10 @@ def run(ports: Ports, handover: Handover) -> None:
     """Do this node's part of `handover`, from wherever its journal left it, to an end."""
     demotion = _Demotion(ports, handover.id, Steps(ports, handover.id, Side.DEMOTING))
     with locked(ports.state.claim_lock, wait=True):
-        phase, why = handover.phase, "the process of the handover was restarted"
+        phase, why = handover.phase, handover.why or "the process of the handover was restarted"
         if phase is Phase.BEGUN and ports.state.role() is not Role.ACTIVE:
             demotion.steps.record(Phase.ROLLED_BACK, why="this node was not active any more when it began")
-            ports.state.end_handover()
+            ports.state.end_handover(handover.id)
             return
         if phase is Phase.BEGUN:
             phase, why = _let_go(demotion)
@@ -111,29 +111,28 @@ def run(ports: Ports, handover: Handover) -> None:
             demotion.lsn = ports.postgres.control().checkpoint
         step = _conclude(demotion, phase)
         if step is Step.TAKE_BACK:
-            _take_back(demotion, phase, why if phase in (Phase.BEGUN, Phase.RELEASING) else demotion.heard.reason)
+            _take_back(demotion, phase, demotion.heard.reason if phase is Phase.GIVEN_UP else why)
         elif step is Step.FOLLOW:
             _stand_by(demotion, phase)
         elif step is Step.DOUBT:
             _doubt(demotion)
     if step is Step.FOLLOW:
         _rejoin(demotion)
-    ports.state.end_handover()
+    ports.state.end_handover(handover.id)
 
 
 def after_boot(ports: Ports, handover: Handover) -> None:
-    """End a handover in whose middle this node went down; the startup check, which calls this, then decides."""
+    """End a handover in whose middle this node went down; the startup check, which calls this, then decides.
+
+    A peer that is still armed would refuse its grant until its time is over: it is told in any case.
+    """
     demotion = _Demotion(ports, handover.id, Steps(ports, handover.id, Side.DEMOTING))
-    if handover.phase in (Phase.BEGUN, Phase.RELEASING):
-        demotion.steps.record(Phase.ROLLED_BACK, why="the node went down before it had given up the role")
-        return
     heard = demotion.say(Verb.CANCEL)
-    if heard.state is Answer.SILENT:
-        demotion.steps.record(Phase.IN_DOUBT, why=f"the node went down after it had given up; {heard.reason}")
-    elif heard.state is Answer.CANCELLED:
-        demotion.steps.record(Phase.ROLLED_BACK, why="the node went down; the peer has cancelled")
-    else:
-        demotion.steps.record(Phase.DONE, why="the node went down; the peer has the role", report=_report(demotion))
+    end = demoting_after_boot(handover.phase, heard.state)
+    why = f"the node went down in phase '{handover.phase.value}'"
+    if end is not Phase.ROLLED_BACK:
+        why = f"{why}; {heard.reason or 'the peer has the role'}"
+    demotion.steps.record(end, why=why, report=_report(demotion))
 
 
 # --- letting go -----------------------------------------------------------------------------------------------------
@@ -158,6 +157,7 @@ def _let_go(demotion: _Demotion) -> tuple[Phase, str]:
         _expect_armed(demotion.say(Verb.ARM))
         with ports.hold_address() as address, contextlib.ExitStack() as opened:
             line = opened.enter_context(ports.peer.line(ANSWER_TIMEOUT))
+            ports.state.begin_handover(demotion.id, Side.DEMOTING.value, stopped=True)
             with steps.step("stop"):
                 demotion.lsn = _shut_down(ports)
             with steps.step("give up"):
@@ -249,26 +249,52 @@ def _stand_by(demotion: _Demotion, phase: Phase) -> None:
 
 def _rejoin(demotion: _Demotion) -> None:
     """Come back as the standby of the new active node, which is outside the outage: the unit may take its time."""
-    ports, clock = demotion.ports, demotion.ports.clock
-    problem = ""
+    ports, problem = demotion.ports, ""
     try:
         with demotion.steps.step("rejoin"):
-            ports.postgres.end_postmaster(patience=LINGER)
-            ports.postgres.write_standby_signal()
-            ports.postgres.start_and_wait(timeout=takeover.START_TIMEOUT)
-            deadline = clock.monotonic() + PROMOTION_PATIENCE
-            while demotion.say(Verb.ASK).state is not Answer.ACTIVE:
-                if clock.monotonic() > deadline:
-                    raise FailoverError(f"the peer has not become active: {demotion.heard.reason or 'it is at work'}")
-                clock.sleep(ASK_PAUSE)
-            deadline = clock.monotonic() + STREAMING_PATIENCE
-            while not _receives(ports):
-                if clock.monotonic() > deadline:
-                    raise FailoverError("no WAL is received from the new active node")
-                clock.sleep(ASK_PAUSE)
+            # This process may be the second one to come here.
+            if not _standby_runs(ports):
+                ports.postgres.end_postmaster(patience=LINGER)
+                ports.postgres.write_standby_signal()
+                ports.postgres.start_and_wait(timeout=takeover.START_TIMEOUT)
+            _await_promotion(demotion)
+            _await_streaming(ports)
     except FailoverError as exc:
         problem = str(exc)
-    demotion.steps.record(Phase.DONE, why=problem, report=_report(demotion))
+    if demotion.heard.state is Answer.CANCELLED:
+        _leave_to_the_startup_check(demotion, Phase.ROLLED_BACK, problem)
+    else:
+        demotion.steps.record(Phase.DONE, why=problem, report=_report(demotion))
+
+
+def _standby_runs(ports: Ports) -> bool | None:
+    """Whether the server is a standby; None when it does not run, or is being stopped and refuses the question."""
+    try:
+        return ports.postgres.in_recovery()
+    except DatabaseError:
+        return None
+
+
+def _await_promotion(demotion: _Demotion) -> None:
+    clock = demotion.ports.clock
+    deadline = clock.monotonic() + PROMOTION_PATIENCE
+    while demotion.say(Verb.ASK).state is not Answer.ACTIVE:
+        if demotion.heard.state is Answer.CANCELLED:
+            raise FailoverError(f"the peer could not be promoted: {demotion.heard.reason}")
+        if clock.monotonic() > deadline:
+            if _receives(demotion.ports):
+                return  # The peer went down within its promotion, and is active by its startup check.
+            raise FailoverError(f"the peer has not become active: {demotion.heard.reason or 'it is at work'}")
+        clock.sleep(ASK_PAUSE)
+
+
+def _await_streaming(ports: Ports) -> None:
+    clock = ports.clock
+    deadline = clock.monotonic() + STREAMING_PATIENCE
+    while not _receives(ports):
+        if clock.monotonic() > deadline:
+            raise FailoverError("no WAL is received from the new active node")
+        clock.sleep(ASK_PAUSE)
 
 
 def _receives(ports: Ports) -> bool:
@@ -277,45 +303,53 @@ def _receives(ports: Ports) -> bool:
 
 
 def _take_back(demotion: _Demotion, phase: Phase, why: str) -> None:
-    """Become the active node again, in a later epoch unless nothing was let go."""
+    """Become the active node again, in a later epoch unless the server was never stopped."""
     ports, steps = demotion.ports, demotion.steps
     ports.say(f"taking the role back: {why}")
     if phase is not Phase.BACK:
         steps.record(Phase.BACK, why=why)
-    # Best effort: without the LSN it can never promote, but it need not wait for its time to be over.
-    if phase is not Phase.GIVEN_UP:
-        demotion.say(Verb.CANCEL)
+    stopped = bool((ports.state.handover() or {}).get("stopped"))
+    problem: FailoverError | None = None
     try:
         with steps.step("take back"):
-            if not _still_serves(ports):
-                _serve_again(ports, why)
-            takeover.keep_active(ports)
-    except takeover.NotNow as exc:
-        steps.record(Phase.ROLLED_BACK, why=f"{why}; then {exc}", report=_report(demotion))
-        ports.state.unsettle()
-        ports.restart_unit(takeover.STARTUP_UNIT)
+            if stopped:
+                _serve_again(demotion, why)
+            takeover.keep_active(ports, claimed=True)
+    except FailoverError as exc:
+        problem = exc
+    # Without the LSN the peer can never promote: it need not know before clients are served again.
+    if demotion.heard.state is not Answer.CANCELLED:
+        demotion.say(Verb.CANCEL)
+    if problem is None:
+        steps.record(Phase.ROLLED_BACK, why=why, report=_report(demotion))
+    elif stopped or isinstance(problem, takeover.NotNow):
+        _leave_to_the_startup_check(demotion, Phase.ROLLED_BACK, f"{why}; then {problem}")
+    else:
+        # Nothing was let go: the resident service brings what is missing as soon as it can be had.
+        steps.record(Phase.ROLLED_BACK, why=f"{why}; then {problem}", report=_report(demotion))
+
+
+def _serve_again(demotion: _Demotion, why: str) -> None:
+    """Start the server as primary (its gate probes and asks the peer first), raise the epoch, take the address.
+
+    The promotion's id follows from the handover's: a process that comes here after another one goes on with it.
+    """
+    ports, journal = demotion.ports, demotion.ports.journal.state()
+    identifier = str(uuid.uuid5(uuid.UUID(demotion.id), "taken back"))
+    if identifier in journal.served:
         return
-    steps.record(Phase.ROLLED_BACK, why=why, report=_report(demotion))
-
-
-def _still_serves(ports: Ports) -> bool:
-    """Whether the database was never stopped. One that is being stopped refuses what comes next, which is repeated."""
-    return ports.postgres.postmaster_runs() and ports.postgres.control().state is DatabaseState.IN_PRODUCTION
-
-
-def _serve_again(ports: Ports, why: str) -> None:
-    """Start the server as primary (its gate probes and asks the peer first), raise the epoch, take the address."""
-    ports.postgres.end_postmaster(patience=LINGER)
-    ports.postgres.start_and_wait(timeout=takeover.START_TIMEOUT)
+    if _standby_runs(ports) is not False:
+        ports.postgres.end_postmaster(patience=LINGER)
+        ports.postgres.start_and_wait(timeout=takeover.START_TIMEOUT)
     if ports.postgres.in_recovery():
         raise takeover.NotNow("PostgreSQL came back as a standby: see journalctl -u 'postgresql*'")
-    intent = ports.journal.state().unfinished
+    intent = journal.unfinished
     if intent is None:
         mine = observe.own(ports).data
         if mine is None:
             raise DatabaseError("the own database cannot be read")
         intent = Intent(
-            id=str(uuid.uuid4()),
+            id=identifier,
             boot=ports.state.boot_id(),
             epoch=lineage.epoch(mine) + 1,
             parent=mine.lineage[-1].uuid if mine.lineage else None,
@@ -323,15 +357,22 @@ def _serve_again(ports: Ports, why: str) -> None:
             fork=mine.end,
         )
         ports.journal.append("promoting", **dataclasses.asdict(intent))
+    # The probe would hear this node itself.
+    ports.remove_shared_address()
     takeover.finish(ports, intent, alarm="", granted=True)
 
 
 def _doubt(demotion: _Demotion) -> None:
     """Nothing is known: this node's startup check decides, with data that is no longer known current."""
+    demotion.ports.postgres.end_postmaster(patience=LINGER)
+    _leave_to_the_startup_check(demotion, Phase.IN_DOUBT, demotion.heard.reason)
+
+
+def _leave_to_the_startup_check(demotion: _Demotion, end: Phase, why: str) -> None:
+    """End without a role. It goes first: once the handover is over nobody else would take it away."""
     ports = demotion.ports
-    demotion.steps.record(Phase.IN_DOUBT, why=demotion.heard.reason, report=_report(demotion))
-    ports.postgres.end_postmaster(patience=LINGER)
     ports.state.unsettle()
+    demotion.steps.record(end, why=why, report=_report(demotion))
     ports.restart_unit(takeover.STARTUP_UNIT)
 
 

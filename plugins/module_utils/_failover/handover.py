@@ -215,9 +215,31 @@ def answer(phase: Phase | None, *, ready: bool, received: bool) -> Answer:
     return Answer.ARMED if ready else Answer.ARMING
 
 
+def may_arm(phase: Phase | None) -> bool:
+    """Whether the promoting node arms itself when asked to: only for an id that it has never heard of."""
+    return phase is None
+
+
 def may_cancel(phase: Phase | None) -> bool:
     """Whether the promoting node records `cancelled` when asked to.
 
     An unknown id is recorded, too: an `arm` that comes late finds it.
     """
     return phase is None or phase is Phase.ARMED
+
+
+def demoting_after_boot(phase: Phase, heard: Answer) -> Phase:
+    """How an open handover ends on a demoting node that went down within it; `heard` is the answer to CANCEL.
+
+    Only a node that went down between giving up and hearing of the peer may be left in doubt.
+    """
+    if heard is Answer.CANCELLED or phase in (Phase.BEGUN, Phase.RELEASING, Phase.BACK):
+        return Phase.ROLLED_BACK
+    if heard in (Answer.PROMOTING, Answer.ACTIVE) or phase is Phase.FORWARD:
+        return Phase.DONE
+    return Phase.IN_DOUBT
+
+
+def promoting_after_boot(phase: Phase) -> Phase:
+    """How an open handover ends on a promoting node that went down within it."""
+    return Phase.CANCELLED if phase is Phase.ARMED else Phase.INTERRUPTED

@@ -93,12 +93,16 @@ def fold(state: State, entry: t.Mapping[str, t.Any]) -> State:
 
 
 def _fold_handover(state: State, entry: t.Mapping[str, t.Any]) -> State:
-    """A handover's entry: who gives up is not the last active one any more, who promotes under it is."""
+    """A handover's entry: who gives up is not the last active one until it takes back, who promotes under it is."""
     handover = Handover.from_json(entry)
+    before = state.handover(handover.id)
     others = tuple(known for known in state.handovers if known.id != handover.id)
     state = dataclasses.replace(state, handovers=(*others, handover))
     if handover.phase in (Phase.GIVEN_UP, Phase.VOID):
         return dataclasses.replace(state, last_active=False)
+    if handover.phase in (Phase.BACK, Phase.ROLLED_BACK) and before is not None:
+        given_up = before.phase in (Phase.GIVEN_UP, Phase.FORWARD)
+        return dataclasses.replace(state, last_active=True) if given_up else state
     if handover.phase is Phase.PROMOTING:
         intent = dataclasses.replace(_intent(entry), serves=True)
         return dataclasses.replace(state, last_active=True, intents=(*state.intents, intent))
@@ -173,7 +177,13 @@ class Journal:
             "event": "carried",
             **dataclasses.asdict(
                 dataclasses.replace(
-                    state, intents=state.intents[-8:], served=state.served[-8:], handovers=state.handovers[-8:]
+                    state,
+                    intents=state.intents[-8:],
+                    served=state.served[-8:],
+                    handovers=(
+                        *(handover for handover in state.handovers[:-8] if handover.phase.open),
+                        *state.handovers[-8:],
+                    ),
                 )
             ),
         }

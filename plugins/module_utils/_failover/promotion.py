@@ -20,7 +20,19 @@ from .demotion import CHECKPOINT_PATIENCE, unit_of
 from .errors import DatabaseError, FailoverError
 from .files import locked
 from .follow import slot_of
-from .handover import Answer, Handover, Phase, Promoting, Side, Step, answer, may_cancel, promoting_next
+from .handover import (
+    Answer,
+    Handover,
+    Phase,
+    Promoting,
+    Side,
+    Step,
+    answer,
+    may_arm,
+    may_cancel,
+    promoting_after_boot,
+    promoting_next,
+)
 from .journal import Intent
 from .messages import HandoverAnswer, HandoverMessage, Verb
 from .model import Role, format_lsn, parse_lsn
@@ -50,17 +62,18 @@ def hear(ports: Ports, message: HandoverMessage) -> HandoverAnswer:
     with locked(ports.state.handover_lock, wait=True):
         known = ports.journal.state().handover(message.id)
         steps = Steps(ports, message.id, Side.PROMOTING)
-        if message.verb is Verb.ARM and known is None:
+        phase = known.phase if known else None
+        if message.verb is Verb.ARM and may_arm(phase):
             _check_arming(ports)
-            ports.state.end_handover()
             ports.state.begin_handover(message.id, Side.PROMOTING.value)
             steps.record(Phase.ARMED)
             ports.start_unit(unit_of(message.id))
-        elif message.verb is Verb.CANCEL and may_cancel(known.phase if known else None):
-            if known is not None:
+        elif message.verb is Verb.CANCEL and may_cancel(phase):
+            # The process is told first: if this one dies here, that one records it.
+            if at is not None and at["id"] == message.id:
+                ports.state.cancel(message.id)
                 ports.remove_shared_address()
             steps.record(Phase.CANCELLED, why=f"cancelled by {ports.config.peer.inventory_hostname}")
-            ports.state.cancel(message.id)
         return _answer(ports, message.id)
 
 
@@ -103,7 +116,7 @@ def run(ports: Ports, handover: Handover) -> None:
             _wait_and_promote(ports, handover.id, steps)
         elif handover.phase is Phase.PROMOTING:
             _go_on(ports, handover.id, steps)
-    ports.state.end_handover()
+    ports.state.end_handover(handover.id)
 
 
 def after_boot(ports: Ports, handover: Handover) -> None:
@@ -111,18 +124,17 @@ def after_boot(ports: Ports, handover: Handover) -> None:
 
     Past the commit point this node counts as the last active one, so that check goes forward.
     """
-    steps = Steps(ports, handover.id, Side.PROMOTING)
-    if handover.phase is Phase.ARMED:
-        steps.record(Phase.CANCELLED, why="the node went down before the commit point")
-    else:
-        steps.record(Phase.INTERRUPTED, why="the node went down after the commit point")
+    end = promoting_after_boot(handover.phase)
+    side = "before" if end is Phase.CANCELLED else "after"
+    Steps(ports, handover.id, Side.PROMOTING).record(end, why=f"the node went down {side} the commit point")
 
 
 def _cancel(ports: Ports, steps: Steps, why: str) -> None:
     """Never promote under this id; the demoting node hears of it when it asks."""
     with locked(ports.state.handover_lock, wait=True):
         ports.remove_shared_address()
-        if not ports.state.cancelled(steps.handover):
+        known = ports.journal.state().handover(steps.handover)
+        if known is None or may_cancel(known.phase):
             steps.record(Phase.CANCELLED, why=why)
     ports.say(f"the handover is cancelled: {why}")
 
@@ -142,6 +154,7 @@ def _wait_and_promote(ports: Ports, identifier: str, steps: Steps) -> None:
                 return
             intent = _commit(ports, steps, address, data, replayed)
             if intent is None:
+                _cancel(ports, steps, "cancelled by the other side")
                 return
             committed = True
             _promote(ports, steps, intent, server, address)
@@ -213,7 +226,6 @@ def _commit(ports: Ports, steps: Steps, address: HeldAddress, data: Data, replay
     )
     with locked(ports.state.handover_lock, wait=True):
         if ports.state.cancelled(steps.handover):
-            ports.say("the handover is cancelled: by the other side")
             return None
         _take_address(ports, steps, address)
         with steps.step("commit"):
@@ -249,6 +261,8 @@ def _promote(ports: Ports, steps: Steps, intent: Intent, server: HeldServer, add
     address.announce()
     with steps.step("lineage"):
         timeline = server.record(intent, node=ports.config.node.number)
+    # An active node has none: should its server ever come back as a standby, it is to compare before it follows.
+    ports.state.upstream.unlink(missing_ok=True)
     takeover.settle(ports, Role.ACTIVE, intent.reason, alarm="")
     report = {
         "phases": steps.done,
@@ -261,9 +275,8 @@ def _promote(ports: Ports, steps: Steps, intent: Intent, server: HeldServer, add
 def _serve(ports: Ports, address: HeldAddress) -> None:
     """What belongs to an active node; what fails here the resident service makes up for."""
     try:
-        ports.state.upstream.unlink(missing_ok=True)
         ports.postgres.reload()
-        takeover.keep_active(ports)
+        takeover.keep_active(ports, claimed=True)
     except FailoverError as exc:
         ports.say(str(exc))
     ports.clock.sleep(takeover.DELAYED_ANNOUNCEMENT)
@@ -290,10 +303,11 @@ def _ask_the_disk(ports: Ports, steps: Steps) -> None:
     ports.postgres.stop(timeout=takeover.STOP_TIMEOUT)
     ports.postgres.end_postmaster(patience=2.0)
     ports.postgres.remove_promote_trigger()
+    # Without a role first: once the handover is over nobody else would take it away.
+    ports.state.upstream.unlink(missing_ok=True)
+    ports.state.unsettle()
     if ports.postgres.control().state is DatabaseState.SHUT_DOWN_IN_RECOVERY:
         steps.record(Phase.VOID, why="PostgreSQL could not be promoted")
     else:
         steps.record(Phase.INTERRUPTED, why="PostgreSQL was promoted and cannot go on")
-    ports.state.upstream.unlink(missing_ok=True)
-    ports.state.unsettle()
     ports.restart_unit(takeover.STARTUP_UNIT)

@@ -126,8 +126,11 @@ class State:
         """A process of this node is at the handover, or is to be."""
         write_json(self.volatile / "handover.json", {"id": identifier, "side": side, **reported})
 
-    def end_handover(self) -> None:
-        """No process of this node is at a handover any more."""
+    def end_handover(self, identifier: str) -> None:
+        """No process of this node is at that handover any more; another one stays."""
+        at = self.handover()
+        if at is not None and at["id"] != identifier:
+            return
         for name in ("handover.json", "handover.released", "handover.cancelled"):
             (self.volatile / name).unlink(missing_ok=True)
 

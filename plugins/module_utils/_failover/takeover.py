@@ -8,6 +8,7 @@ Every step is journaled before it is made and may be repeated: a run that was ki
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import typing as t
 import uuid
@@ -103,16 +104,17 @@ def resume(ports: Ports) -> None:
         finish(ports, intent, alarm="", granted=False)
 
 
-def keep_active(ports: Ports) -> None:
+def keep_active(ports: Ports, *, claimed: bool = False) -> None:
     """Bring an active node to what an active node is: address, application, slot; repeating it changes nothing.
 
     What a killed run left out is made up for here, and an address that went with PostgreSQL comes back, after a probe,
-    once the server is writable again. A server that is not writable keeps everything off.
+    once the server is writable again. A server that is not writable keeps everything off. A caller that has `claimed`
+    holds the claim's lock, for which this process would wait for ever.
     """
     if ports.postgres.in_recovery():
         return
     if not ports.shared_address_here():
-        with locked(ports.state.claim_lock, wait=True):
+        with contextlib.nullcontext() if claimed else locked(ports.state.claim_lock, wait=True):
             refusal = _second_look(ports, "", granted=True)
             if refusal:
                 raise NotNow(f"the shared address is not taken back: {refusal}")
@@ -215,7 +217,7 @@ def finish(ports: Ports, intent: Intent, *, alarm: str, granted: bool) -> None:
         ports.remove_shared_address()
         ports.state.unsettle()
         raise NotNow("PostgreSQL was restarted as a standby while the shared address was added")
-    keep_active(ports)
+    keep_active(ports, claimed=True)
     ports.clock.sleep(DELAYED_ANNOUNCEMENT)
     ports.announce()
 
