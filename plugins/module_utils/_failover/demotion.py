@@ -163,8 +163,9 @@ def _let_go(demotion: _Demotion) -> tuple[Phase, str]:
             with steps.step("give up"):
                 steps.record(Phase.GIVEN_UP, lsn=format_lsn(demotion.lsn))
                 phase = Phase.GIVEN_UP
-            # From here until the peer has announced it nobody answers for the address: nothing comes in between.
             with steps.step("release"):
+                ports.refuse_clients()
+                # From here until the peer has announced it nobody answers for the address: nothing comes in between.
                 address.remove()
             with steps.step("send"):
                 try:

@@ -10,7 +10,7 @@ import datetime
 import time
 import typing as t
 
-from . import network, probe, tls
+from . import network, probe, sessions, tls
 from .command import checked, run
 from .config import SiteConfig, load
 from .held import HeldAddress
@@ -102,12 +102,12 @@ class Ports:
         checked(self.runner, ["systemctl", "stop", target, *units], timeout=timeout)
 
     def end_sessions(self) -> None:
-        """End what is still connected to the shared address, but for PostgreSQL's clients, to whom it speaks itself.
+        """End what is still connected to the shared address, but for PostgreSQL's clients, to whom it speaks itself."""
+        sessions.end_others(self.config.site.shared_address, port=self.config.database.port)
 
-        A kernel without INET_DIAG_DESTROY leaves them alone: they notice when they next send something.
-        """
-        only = f"src {self.config.site.shared_address} and sport != :{self.config.database.port}"
-        self.runner(["ss", "--kill", "--no-header", "--tcp", *only.split()], timeout=5)
+    def refuse_clients(self) -> None:
+        """Refuse and reset every client of the shared address: PostgreSQL has shut down."""
+        sessions.refuse(self.config.site.shared_address, port=self.config.database.port)
 
     def hold_address(self) -> HeldAddress:
         """The shared address, ready to be added, removed and announced at once."""
