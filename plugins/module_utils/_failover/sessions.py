@@ -5,7 +5,7 @@
 
 From an address that is gone nothing can be sent: a client whose session was not closed before waits for ever (measured:
 one in four switchovers). `ss --kill` does the same and takes 5 to 10 ms to start. The messages are those of
-sock_diag(7), and SOCK_DESTROY, which needs a kernel with INET_DIAG_DESTROY; without it sessions stay, and nothing fails.
+sock_diag(7), and SOCK_DESTROY, which needs a kernel with INET_DIAG_DESTROY: without it sessions stay, nothing fails.
 """
 
 from __future__ import annotations
