@@ -115,8 +115,8 @@ class HeldServer:
         return bool(self._ask("SELECT pg_is_in_recovery()"))
 
     def promote(self) -> None:
-        """Have recovery end soon; asking again changes nothing."""
-        self._ask("SELECT pg_promote(false)")
+        """Have recovery end soon; asking again changes nothing, and a server that is promoted would refuse it."""
+        self._ask("SELECT CASE WHEN pg_is_in_recovery() THEN pg_promote(false) END")
 
     def record(self, intent: Intent, *, node: int) -> int:
         """Commit the lineage's row of a handover, whose node has the shared address already; gives the timeline."""
