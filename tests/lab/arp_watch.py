@@ -99,7 +99,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Watch who answers for an address; give an account in JSON.")
     parser.add_argument("--target", type=ipaddress.IPv4Address, required=True)
     parser.add_argument("--interface", default="eth0")
-    parser.add_argument("--every", type=float, default=0.005, help="seconds between questions (default: 0.005)")
+    parser.add_argument("--every", type=float, default=0.01, help="seconds between questions (default: 0.01)")
     parser.add_argument("--until-file", type=pathlib.Path, required=True, help="end as soon as this file exists")
     options = parser.parse_args()
     account = watch(options.interface, options.target, options.every, options.until_file.exists)

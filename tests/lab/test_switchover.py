@@ -35,8 +35,8 @@ def test_there_and_back_loses_nothing_and_has_one_owner_at_every_moment(site: Si
     with (
         site.watched() as watch,
         site.inserting() as steady,
-        site.inserting("--sequential") as sequential,
-        site.inserting("--sequential", "--stay") as long_lived,
+        site.inserting("--sequential", "--interval=0.05") as sequential,
+        site.inserting("--sequential", "--stay", "--interval=0.05") as long_lived,
     ):
         there = site.switchover(f"--extra-vars=switchover_to={second}")
         assert there.completed.status == 0, there.completed.said
