@@ -8,6 +8,9 @@ SHELL := /bin/sh
 # The lab of `make demo` and `make lab-up`, and the lab that the tests build and remove: both can be up at once.
 LAB := lab
 TEST_LAB := test
+CAMPAIGN_LAB := campaign
+# How often `make campaign` repeats each fault.
+CAMPAIGN := 1
 
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 # ansible-lint and molecule look here; everybody else reads ansible.cfg.
@@ -22,11 +25,11 @@ help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
 
 .PHONY: demo
-demo: setup ## Build a site of two nodes, use it, reboot its nodes; leaves the lab up
+demo: setup ## Build a site of two nodes, use it, reboot its nodes, exchange their roles; leaves the lab up
 	@DUPLEX_LAB=$(LAB) tools/demo
 
 .PHONY: test
-test: setup ## Run every check: lint, unit tests, molecule scenarios (10 to 15 minutes)
+test: setup ## Run every check: lint, unit tests, molecule scenarios (15 to 20 minutes)
 	@DUPLEX_LAB=$(TEST_LAB) tools/test $(LINT) unit unit-python39 molecule
 
 .PHONY: setup
@@ -73,6 +76,10 @@ lint-package: venv
 .PHONY: molecule
 molecule: setup ## Run the molecule scenarios on real nodes; SCENARIO=reboot runs one of them
 	@DUPLEX_LAB=$(TEST_LAB) tools/molecule-test $(SCENARIO)
+
+.PHONY: campaign
+campaign: setup ## Cut a switchover at every step (about 40 minutes); CAMPAIGN=N repeats each fault N times
+	@DUPLEX_LAB=$(CAMPAIGN_LAB) CAMPAIGN=$(CAMPAIGN) tools/campaign
 
 .PHONY: lab-up
 lab-up: setup ## Build the lab of real nodes, without anything installed on them

@@ -12,6 +12,7 @@ import os
 import pathlib
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -29,6 +30,7 @@ SHARED_HOSTNAME = "london.example.com"
 SHARED_ADDRESS = "198.51.100.10"
 NODES = ("london-1", "london-2")
 UNIQUE_ADDRESSES = {"london-1": "198.51.100.11", "london-2": "198.51.100.12"}
+MACS = {"02:00:c6:33:64:0b": "london-1", "02:00:c6:33:64:0c": "london-2"}
 CLIENT = "london-client"
 
 # These limits end what hangs and measure nothing: a busy machine may take seconds for what takes none elsewhere.
@@ -59,16 +61,21 @@ class Completed:
         return f"{self.stdout}\n{self.stderr}".strip()
 
 
+def environment() -> dict[str, str]:
+    """Give what the user has set and molecule has not."""
+    own = {name: value for name, value in os.environ.items() if not name.startswith(("ANSIBLE_", "MOLECULE_"))}
+    return own | {"ANSIBLE_NOCOLOR": "true"}
+
+
 def run(
     *argv: str | pathlib.Path, timeout: float = COMMAND_LIMIT, check: bool = True, stdin: str | None = None
 ) -> Completed:
-    """Run a program of this machine in the checkout, with what the user has set and molecule has not."""
+    """Run a program of this machine in the checkout."""
     command = [str(part) for part in argv]
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("ANSIBLE_", "MOLECULE_"))}
     done = subprocess.run(
         command,
         cwd=CHECKOUT,
-        env=environment | {"ANSIBLE_NOCOLOR": "true"},
+        env=environment(),
         input=stdin or "",
         capture_output=True,
         text=True,
@@ -113,6 +120,16 @@ def status(node: str) -> dict[str, t.Any]:
     if asked.status not in (0, 1, 2):
         raise AssertionError(f"duplexctl status on {node} ended with status {asked.status}:\n{asked.said}")
     return {**json.loads(asked.stdout), "exit_status": asked.status}
+
+
+def journal(node: str) -> list[dict[str, t.Any]]:
+    """Give the entries of a node's journal, oldest first."""
+    return [json.loads(line) for line in on(node, "cat", "/var/lib/duplex/journal.jsonl").stdout.splitlines() if line]
+
+
+def handovers(node: str) -> dict[str, str]:
+    """Give how far each handover has come on a node, by its id: the last phase in the journal."""
+    return {entry["id"]: entry["phase"] for entry in journal(node) if entry["event"] == "handover"}
 
 
 def _last_words(node: str) -> str:
@@ -202,20 +219,19 @@ class Site:
         return dict(json.loads(client.stdout))
 
     @contextlib.contextmanager
-    def inserting(self) -> Iterator[dict[str, t.Any]]:
+    def inserting(self, *arguments: str) -> Iterator[dict[str, t.Any]]:
         """Insert rows through the shared address all the while; the account is there when the block has ended."""
-        account: dict[str, t.Any] = {}
-        directory = pathlib.Path(tempfile.mkdtemp())
-        until = directory / "enough"
-        command = [CHECKOUT / "tools" / "lab", "exec", CLIENT, "--", *insert_client(f"--until-file={until}")]
-        client = subprocess.Popen(command, cwd=CHECKOUT, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True)
-        try:
+        with meanwhile(lambda until: insert_client(f"--until-file={until}", *arguments)) as account:
             yield account
-        finally:
-            until.touch()
-            output, _ = client.communicate(timeout=COMMAND_LIMIT)
-            shutil.rmtree(directory)
-        account.update(json.loads(output))
+
+    @contextlib.contextmanager
+    def watched(self) -> Iterator[dict[str, t.Any]]:
+        """Ask for the shared address all the while from the client's seat; see arp_watch.py for the account."""
+        program = [sys.executable, str(CHECKOUT / "tests" / "lab" / "arp_watch.py"), f"--target={SHARED_ADDRESS}"]
+        with meanwhile(lambda until: [*program, f"--until-file={until}"]) as account:
+            yield account
+        for seen in account["owners"]:
+            seen["host"] = MACS.get(seen["mac"], seen["mac"])
 
     def ledger(self, node: str, run_name: str) -> set[int]:
         """Give the numbers of a run that a node's database holds."""
@@ -246,16 +262,66 @@ class Site:
 
     def converge(self, *arguments: str) -> Rerun:
         """Run the example's site.yml as an operator does."""
-        inventories = [f"--inventory={path}" for path in INVENTORIES]
-        begin = time.monotonic()
+        return Playbook(EXAMPLE / "site.yml", *arguments).wait(timeout=LAB_LIMIT)
+
+    def switchover(self, *arguments: str, timeout: float = LAB_LIMIT) -> Rerun:
+        """Run switchover.yml as an operator does."""
+        return Playbook(CHECKOUT / "switchover.yml", "--limit=london", *arguments).wait(timeout=timeout)
+
+
+class Playbook:
+    """A run of ansible-playbook that goes on beside the test."""
+
+    def __init__(self, path: pathlib.Path, *arguments: str) -> None:
+        inventories = [f"--inventory={inventory}" for inventory in INVENTORIES]
         ansible = pathlib.Path(sys.executable).with_name("ansible-playbook")
-        done = run(ansible, *inventories, EXAMPLE / "site.yml", *arguments, timeout=LAB_LIMIT, check=False)
-        return Rerun(done, time.monotonic() - begin)
+        handle, path_of_output = tempfile.mkstemp(prefix="duplex-playbook.")
+        self._output = pathlib.Path(path_of_output)
+        self._begin = time.monotonic()
+        try:
+            self._process = subprocess.Popen(
+                [ansible, *inventories, path, *arguments],
+                cwd=CHECKOUT,
+                env=environment(),
+                stdin=subprocess.DEVNULL,
+                stdout=handle,
+                stderr=subprocess.STDOUT,
+                # All of it can be killed as one, as the controller's death would.
+                start_new_session=True,
+            )
+        finally:
+            os.close(handle)
+
+    @property
+    def said(self) -> str:
+        """All of its output so far."""
+        return self._output.read_text(encoding="utf-8")
+
+    @property
+    def ended(self) -> bool:
+        """Tell whether it has come to its end."""
+        return self._process.poll() is not None
+
+    def wait(self, *, timeout: float) -> Rerun:
+        """Wait for its end; after the timeout it is killed."""
+        try:
+            self._process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise AssertionError(f"ansible-playbook was not done within {timeout:.0f} s:\n{self.said}") from None
+        seconds, said = time.monotonic() - self._begin, self.said
+        self._output.unlink()
+        return Rerun(Completed(self._process.returncode, said, ""), seconds)
+
+    def kill(self) -> None:
+        """Kill it with all its processes, from one moment to the next."""
+        os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
 
 
 @dataclasses.dataclass(frozen=True)
 class Rerun:
-    """What a run of site.yml did."""
+    """What a run of a playbook did."""
 
     completed: Completed = dataclasses.field(repr=False)
     seconds: float
@@ -276,6 +342,23 @@ class Rerun:
             elif line.startswith("changed: ["):
                 found.append(f"{line.partition('[')[2].partition(']')[0]}: {task}")
         return found
+
+
+@contextlib.contextmanager
+def meanwhile(program: Callable[[pathlib.Path], list[str]]) -> Iterator[dict[str, t.Any]]:
+    """Run a program on the client until the block ends, which it sees by a file; then its account is there."""
+    account: dict[str, t.Any] = {}
+    directory = pathlib.Path(tempfile.mkdtemp())
+    until = directory / "enough"
+    command = [CHECKOUT / "tools" / "lab", "exec", CLIENT, "--", *program(until)]
+    client = subprocess.Popen(command, cwd=CHECKOUT, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True)
+    try:
+        yield account
+    finally:
+        until.touch()
+        output, _ = client.communicate(timeout=COMMAND_LIMIT)
+        shutil.rmtree(directory)
+    account.update(json.loads(output))
 
 
 def insert_client(*arguments: str) -> list[str]:

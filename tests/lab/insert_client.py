@@ -6,6 +6,9 @@
 An attempt starts every INTERVAL seconds whether or not the one before has ended, until there are WORKERS of them. A row
 counts when the server has acknowledged it; a failed attempt is not repeated under its number: its row may exist or not.
 The account is one JSON object on standard output.
+
+With --sequential it is an ordinary program instead: one attempt after the other, the next as soon as the one before has
+ended; with --stay it keeps its connection, and opens a new one when that has failed.
 """
 
 from __future__ import annotations
@@ -20,9 +23,13 @@ import select
 import sys
 import threading
 import time
+import typing as t
 import uuid
 
 import psycopg2
+
+if t.TYPE_CHECKING:
+    from collections.abc import Callable
 
 INSERT = "INSERT INTO entries (run, number) VALUES (%s, %s)"
 
@@ -65,6 +72,32 @@ def attempt(run: str, number: int, *, dsn: str, begin: float, limit: float) -> A
     return Attempt(number, started - begin, time.monotonic() - begin, error)
 
 
+class Session:
+    """A connection that is kept until it fails."""
+
+    def __init__(self, dsn: str) -> None:
+        self._dsn = dsn
+        self._connection: psycopg2.extensions.connection | None = None
+
+    def attempt(self, run: str, number: int, *, begin: float, limit: float) -> Attempt:
+        """Insert one row, on a new connection if there is none."""
+        started = time.monotonic()
+        error = None
+        try:
+            if self._connection is None:
+                self._connection = psycopg2.connect(self._dsn, async_=True)
+                finish(self._connection, deadline=started + limit)
+            cursor = self._connection.cursor()
+            cursor.execute(INSERT, (run, number))
+            finish(self._connection, deadline=started + limit)
+        except psycopg2.Error as failure:
+            error = " ".join(str(failure).split())
+            if self._connection is not None:
+                self._connection.close()
+                self._connection = None
+        return Attempt(number, started - begin, time.monotonic() - begin, error)
+
+
 def longest_gap(acknowledged: list[Attempt], *, duration: float) -> float:
     """Give the longest time without an acknowledged row, the run's start and end included."""
     moments = [0.0, *sorted(done.ended for done in acknowledged), duration]
@@ -97,15 +130,29 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--interval", type=float, default=0.02, help="seconds between attempts (default: 0.02)")
     parser.add_argument("--limit", type=float, default=60.0, help="seconds after which one failed (default: 60)")
     parser.add_argument("--workers", type=int, default=10, help="attempts at the same time at most (default: 10)")
+    parser.add_argument("--sequential", action="store_true", help="one attempt after the other")
+    parser.add_argument("--stay", action="store_true", help="with --sequential: keep the connection while it works")
     parser.add_argument("--duration", type=float, default=600.0, help="seconds after which to end (default: 600)")
     parser.add_argument("--until-file", type=pathlib.Path, help="end as soon as this file exists")
     return parser.parse_args(argv)
 
 
-def main() -> int:
-    """Insert until the time is over or the file is there, then print the account."""
-    options = arguments()
-    begin = time.monotonic()
+def in_turn(options: argparse.Namespace, begin: float, goes_on: Callable[[], bool]) -> list[Attempt]:
+    """Make one attempt after the other, each INTERVAL seconds after the one before has ended."""
+    attempts: list[Attempt] = []
+    session = Session(options.dsn)
+    while goes_on():
+        number = len(attempts) + 1
+        if options.stay:
+            attempts.append(session.attempt(options.run, number, begin=begin, limit=options.limit))
+        else:
+            attempts.append(attempt(options.run, number, dsn=options.dsn, begin=begin, limit=options.limit))
+        time.sleep(options.interval)
+    return attempts
+
+
+def overlapping(options: argparse.Namespace, begin: float, goes_on: Callable[[], bool]) -> list[Attempt]:
+    """Start an attempt every INTERVAL seconds, as long as WORKERS of them are not at work already."""
     free = threading.Semaphore(options.workers)
     attempts: list[Attempt] = []
 
@@ -118,13 +165,26 @@ def main() -> int:
 
     with concurrent.futures.ThreadPoolExecutor(max_workers=options.workers) as pool:
         number, next_start = 0, begin
-        while time.monotonic() - begin < options.duration and not (options.until_file and options.until_file.exists()):
+        while goes_on():
             number += 1
             free.acquire()
             pool.submit(work, number)
             # A client that was held up goes on at its rate; it does not catch up in a burst.
             next_start = max(next_start + options.interval, time.monotonic())
             time.sleep(max(0.0, next_start - time.monotonic()))
+    return attempts
+
+
+def main() -> int:
+    """Insert until the time is over or the file is there, then print the account."""
+    options = arguments()
+    begin = time.monotonic()
+
+    def goes_on() -> bool:
+        over = time.monotonic() - begin >= options.duration
+        return not over and not (options.until_file and options.until_file.exists())
+
+    attempts = (in_turn if options.sequential else overlapping)(options, begin, goes_on)
     json.dump(account(options.run, attempts, duration=time.monotonic() - begin), sys.stdout)
     sys.stdout.write("\n")
     return 0
