@@ -20,9 +20,13 @@ import select
 import sys
 import threading
 import time
+import typing as t
 import uuid
 
 import psycopg2
+
+if t.TYPE_CHECKING:
+    from collections.abc import Callable
 
 INSERT = "INSERT INTO entries (run, number) VALUES (%s, %s)"
 
@@ -35,6 +39,8 @@ class Attempt:
     started: float
     ended: float
     error: str | None
+    answer: str | None = None
+    """What the statement returned, if it returns something."""
 
 
 def finish(connection: psycopg2.extensions.connection, *, deadline: float) -> None:
@@ -46,23 +52,49 @@ def finish(connection: psycopg2.extensions.connection, *, deadline: float) -> No
             raise psycopg2.OperationalError("no answer in time")
 
 
-def attempt(run: str, number: int, *, dsn: str, begin: float, limit: float) -> Attempt:
+def attempt(run: str, number: int, *, dsn: str, begin: float, limit: float, statement: str = INSERT) -> Attempt:
     """Connect, insert one row, disconnect; all of it within the limit."""
     started = time.monotonic()
-    error = None
+    error = answer = None
     try:
         # libpq's own limit is in whole seconds, from two. Such a connection commits each statement.
         connection = psycopg2.connect(dsn, async_=True)
         try:
             finish(connection, deadline=started + limit)
             cursor = connection.cursor()
-            cursor.execute(INSERT, (run, number))
+            cursor.execute(statement, (run, number))
             finish(connection, deadline=started + limit)
+            # The acknowledgement; what it takes to disconnect is the client's own affair.
+            ended = time.monotonic()
+            if cursor.description:
+                answer = str(cursor.fetchone()[0])
         finally:
             connection.close()
     except psycopg2.Error as failure:
         error = " ".join(str(failure).split())
-    return Attempt(number, started - begin, time.monotonic() - begin, error)
+        ended = time.monotonic()
+    return Attempt(number, started - begin, ended - begin, error, answer)
+
+
+def steadily(work: Callable[[int], None], *, interval: float, workers: int, enough: Callable[[], bool]) -> None:
+    """Call a function with 1, 2, 3 and so on at a steady rate, as many calls at the same time as there are workers."""
+    free = threading.Semaphore(workers)
+
+    def call(number: int) -> None:
+        try:
+            work(number)
+        finally:
+            free.release()
+
+    with concurrent.futures.ThreadPoolExecutor(max_workers=workers) as pool:
+        number, next_start = 0, time.monotonic()
+        while not enough():
+            number += 1
+            free.acquire()
+            pool.submit(call, number)
+            # A client that was held up goes on at its rate; it does not catch up in a burst.
+            next_start = max(next_start + interval, time.monotonic())
+            time.sleep(max(0.0, next_start - time.monotonic()))
 
 
 def longest_gap(acknowledged: list[Attempt], *, duration: float) -> float:
@@ -106,25 +138,16 @@ def main() -> int:
     """Insert until the time is over or the file is there, then print the account."""
     options = arguments()
     begin = time.monotonic()
-    free = threading.Semaphore(options.workers)
     attempts: list[Attempt] = []
 
     def work(number: int) -> None:
-        try:
-            done = attempt(options.run, number, dsn=options.dsn, begin=begin, limit=options.limit)
-            attempts.append(done)
-        finally:
-            free.release()
+        attempts.append(attempt(options.run, number, dsn=options.dsn, begin=begin, limit=options.limit))
 
-    with concurrent.futures.ThreadPoolExecutor(max_workers=options.workers) as pool:
-        number, next_start = 0, begin
-        while time.monotonic() - begin < options.duration and not (options.until_file and options.until_file.exists()):
-            number += 1
-            free.acquire()
-            pool.submit(work, number)
-            # A client that was held up goes on at its rate; it does not catch up in a burst.
-            next_start = max(next_start + options.interval, time.monotonic())
-            time.sleep(max(0.0, next_start - time.monotonic()))
+    def enough() -> bool:
+        late = time.monotonic() - begin >= options.duration
+        return late or bool(options.until_file and options.until_file.exists())
+
+    steadily(work, interval=options.interval, workers=options.workers, enough=enough)
     json.dump(account(options.run, attempts, duration=time.monotonic() - begin), sys.stdout)
     sys.stdout.write("\n")
     return 0
