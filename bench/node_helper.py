@@ -14,11 +14,12 @@ from __future__ import annotations
 import json
 import os
 import pathlib
-import select
+import queue
 import signal
 import socket
 import struct
 import sys
+import threading
 import time
 import typing as t
 
@@ -122,7 +123,6 @@ class Helper:
         self._frames = announcements(mac=self._packets.getsockname()[4], address=address)
         self._peer: t.Any = None
         self._connection: t.Any = None
-        self._moments: list[list[t.Any]] = []
 
     # --- what is opened before ---------------------------------------------------------------------------------------
 
@@ -167,9 +167,6 @@ class Helper:
         with self._connection.cursor() as cursor:
             cursor.execute(statement)
             return [list(row) for row in cursor.fetchall()] if cursor.description else []
-
-    def _true(self, condition: str) -> bool:
-        return bool(self.sql(f"SELECT {condition}")[0][0])
 
     # --- the address -------------------------------------------------------------------------------------------------
 
@@ -243,7 +240,7 @@ class Helper:
             self._tell({"checkpoint": found[1]})
             if order == "swap":
                 self.refuse()
-                self._hear("promoted")
+                self._hear()
             if order != "before-stop":
                 self._let_go(moments)
         finally:
@@ -259,45 +256,53 @@ class Helper:
 
     def take_over(self, order: str) -> list[list[t.Any]]:
         """Wait for the peer, promote the cluster, take the address; give the moments."""
-        self._moments = []
         early = order in ("before-stop", "while-promoting")
-        checkpoint = self._hear("checkpoint", take=early)
-        self._moments.append(["heard", time.monotonic()])
+        moments: list[list[t.Any]] = []
+        checkpoints: queue.SimpleQueue[int] = queue.SimpleQueue()
+        released = threading.Event()
+
+        def listen() -> None:
+            # Beside the questions to the database, so that the address is without an owner for as short as possible.
+            for _number in range(2):
+                message = self._hear()
+                if "checkpoint" in message:
+                    checkpoints.put(message["checkpoint"])
+                else:
+                    if early:
+                        self._take(moments)
+                    released.set()
+
+        threading.Thread(target=listen, daemon=True).start()
+        checkpoint = checkpoints.get(timeout=PATIENCE)
+        moments.append(["heard", time.monotonic()])
         lsn = f"{checkpoint >> 32:X}/{checkpoint & 0xFFFFFFFF:X}"
-
-        def reached(condition: str) -> bool:
-            if early and self._pending():
-                self._hear("released", take=True)
-            return bool(self.sql(f"SELECT {condition}")[0][0])
-
         # The end of the last record replayed is past the checkpoint's beginning: the checkpoint is replayed.
-        wait_until(lambda: reached(f"pg_last_wal_replay_lsn() > '{lsn}'"), "the shutdown checkpoint replayed")
-        self._moments.append(["caught up", time.monotonic()])
+        wait_until(lambda: self._true(f"pg_last_wal_replay_lsn() > '{lsn}'"), "the shutdown checkpoint replayed")
+        moments.append(["caught up", time.monotonic()])
         self.sql("SELECT pg_promote(false)")
-        wait_until(lambda: reached("NOT pg_is_in_recovery()"), "the cluster promoted")
-        self._moments.append(["promoted", time.monotonic()])
+        wait_until(lambda: self._true("NOT pg_is_in_recovery()"), "the cluster promoted")
+        moments.append(["promoted", time.monotonic()])
         if order == "swap":
             self._tell({"promoted": True})
-        if "address" not in dict(self._moments):
-            self._hear("released", take=True)
-        return self._moments
+        if not released.wait(PATIENCE):
+            raise TimeoutError(f"not within {PATIENCE:.0f} s: the peer released the address")
+        if not early:
+            self._take(moments)
+        return moments
 
-    def _pending(self) -> bool:
-        return "address" not in dict(self._moments) and bool(select.select([self._peer], [], [], 0)[0])
+    def _hear(self) -> dict[str, t.Any]:
+        line = self._peer.readline()
+        if not line:
+            raise ConnectionError("the helper on the peer is gone")
+        return dict(json.loads(line))
 
-    def _hear(self, what: str, *, take: bool = False) -> t.Any:
-        """Wait for what the peer says; take the address as soon as it is released, if that is wanted."""
-        while True:
-            line = self._peer.readline()
-            if not line:
-                raise ConnectionError("the helper on the peer is gone")
-            message = json.loads(line)
-            if take and "released" in message:
-                self.add()
-                self.announce()
-                self._moments.append(["address", time.monotonic()])
-            if what in message:
-                return message[what]
+    def _take(self, moments: list[list[t.Any]]) -> None:
+        self.add()
+        self.announce()
+        moments.append(["address", time.monotonic()])
+
+    def _true(self, condition: str) -> bool:
+        return bool(self.sql(f"SELECT {condition}")[0][0])
 
     def _tell(self, message: dict[str, t.Any]) -> None:
         self._peer.write(json.dumps(message).encode() + b"\n")
@@ -310,7 +315,7 @@ def main() -> None:
         command, *arguments = json.loads(line)
         try:
             answer = {"result": getattr(helper, command)(*arguments)}
-        except (OSError, psycopg2.Error, LookupError, ValueError) as error:
+        except (OSError, psycopg2.Error, LookupError, ValueError, queue.Empty) as error:
             answer = {"error": f"{command}: {type(error).__name__}: {error}"}
         print(json.dumps(answer, default=str), flush=True)
 
