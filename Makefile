@@ -5,12 +5,15 @@
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 
-# The lab of `make demo` and `make lab-up`, and the lab that the tests build and remove: both can be up at once.
+# The lab of `make demo` and `make lab-up`, and those that the tests and the benchmark build and remove: all can be up at once.
 LAB := lab
 TEST_LAB := test
 CAMPAIGN_LAB := campaign
 # How often `make campaign` repeats each fault.
 CAMPAIGN := 1
+BENCH_LAB := bench
+RUNS := 20
+KEEP := 0
 
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 # ansible-lint and molecule look here; everybody else reads ansible.cfg.
@@ -80,6 +83,10 @@ molecule: setup ## Run the molecule scenarios on real nodes; SCENARIO=reboot run
 .PHONY: campaign
 campaign: setup ## Cut a switchover at every step (about 40 minutes); CAMPAIGN=N repeats each fault N times
 	@DUPLEX_LAB=$(CAMPAIGN_LAB) CAMPAIGN=$(CAMPAIGN) tools/campaign
+
+.PHONY: bench
+bench: setup ## Measure switchovers side by side with the fastest possible; RUNS=4 is a short run, KEEP=1 leaves the lab up
+	@DUPLEX_LAB=$(BENCH_LAB) RUNS=$(RUNS) KEEP=$(KEEP) tools/bench
 
 .PHONY: lab-up
 lab-up: setup ## Build the lab of real nodes, without anything installed on them

@@ -129,6 +129,9 @@ report:
     to:
       description: The node that is.
       type: str
+    result:
+      description: The same as RV(state).
+      type: str
     outage_ms:
       description: The outage as seen from inside, from the stop of the old database to the new one's being writable.
       type: float
@@ -169,7 +172,7 @@ def report(ports: Ports, identifier: str) -> dict[str, t.Any]:
         "state": found.state,
         "handover_id": identifier,
         "steps": list(found.steps),
-        "report": dict(found.handover.report),
+        "report": {**found.handover.report, "result": found.state} if found.handover.report else {},
         "message": switchover.what_next(found, ports.config),
     }
 

@@ -42,6 +42,8 @@ class Attempt:
     started: float
     ended: float
     error: str | None
+    answer: str | None = None
+    """What the statement returned, if it returns something."""
 
 
 def finish(connection: psycopg2.extensions.connection, *, deadline: float) -> None:
@@ -53,23 +55,49 @@ def finish(connection: psycopg2.extensions.connection, *, deadline: float) -> No
             raise psycopg2.OperationalError("no answer in time")
 
 
-def attempt(run: str, number: int, *, dsn: str, begin: float, limit: float) -> Attempt:
+def attempt(run: str, number: int, *, dsn: str, begin: float, limit: float, statement: str = INSERT) -> Attempt:
     """Connect, insert one row, disconnect; all of it within the limit."""
     started = time.monotonic()
-    error = None
+    error = answer = None
     try:
         # libpq's own limit is in whole seconds, from two. Such a connection commits each statement.
         connection = psycopg2.connect(dsn, async_=True)
         try:
             finish(connection, deadline=started + limit)
             cursor = connection.cursor()
-            cursor.execute(INSERT, (run, number))
+            cursor.execute(statement, (run, number))
             finish(connection, deadline=started + limit)
+            # The acknowledgement; what it takes to disconnect is the client's own affair.
+            ended = time.monotonic()
+            if cursor.description:
+                answer = str(cursor.fetchone()[0])
         finally:
             connection.close()
     except psycopg2.Error as failure:
         error = " ".join(str(failure).split())
-    return Attempt(number, started - begin, time.monotonic() - begin, error)
+        ended = time.monotonic()
+    return Attempt(number, started - begin, ended - begin, error, answer)
+
+
+def steadily(work: Callable[[int], None], *, interval: float, workers: int, enough: Callable[[], bool]) -> None:
+    """Call a function with 1, 2, 3 and so on at a steady rate, as many calls at the same time as there are workers."""
+    free = threading.Semaphore(workers)
+
+    def call(number: int) -> None:
+        try:
+            work(number)
+        finally:
+            free.release()
+
+    with concurrent.futures.ThreadPoolExecutor(max_workers=workers) as pool:
+        number, next_start = 0, time.monotonic()
+        while not enough():
+            number += 1
+            free.acquire()
+            pool.submit(call, number)
+            # A client that was held up goes on at its rate; it does not catch up in a burst.
+            next_start = max(next_start + interval, time.monotonic())
+            time.sleep(max(0.0, next_start - time.monotonic()))
 
 
 class Session:
@@ -137,11 +165,11 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def in_turn(options: argparse.Namespace, begin: float, goes_on: Callable[[], bool]) -> list[Attempt]:
+def in_turn(options: argparse.Namespace, begin: float, enough: Callable[[], bool]) -> list[Attempt]:
     """Make one attempt after the other, each INTERVAL seconds after the one before has ended."""
     attempts: list[Attempt] = []
     session = Session(options.dsn)
-    while goes_on():
+    while not enough():
         number = len(attempts) + 1
         if options.stay:
             attempts.append(session.attempt(options.run, number, begin=begin, limit=options.limit))
@@ -151,27 +179,14 @@ def in_turn(options: argparse.Namespace, begin: float, goes_on: Callable[[], boo
     return attempts
 
 
-def overlapping(options: argparse.Namespace, begin: float, goes_on: Callable[[], bool]) -> list[Attempt]:
+def overlapping(options: argparse.Namespace, begin: float, enough: Callable[[], bool]) -> list[Attempt]:
     """Start an attempt every INTERVAL seconds, as long as WORKERS of them are not at work already."""
-    free = threading.Semaphore(options.workers)
     attempts: list[Attempt] = []
 
     def work(number: int) -> None:
-        try:
-            done = attempt(options.run, number, dsn=options.dsn, begin=begin, limit=options.limit)
-            attempts.append(done)
-        finally:
-            free.release()
+        attempts.append(attempt(options.run, number, dsn=options.dsn, begin=begin, limit=options.limit))
 
-    with concurrent.futures.ThreadPoolExecutor(max_workers=options.workers) as pool:
-        number, next_start = 0, begin
-        while goes_on():
-            number += 1
-            free.acquire()
-            pool.submit(work, number)
-            # A client that was held up goes on at its rate; it does not catch up in a burst.
-            next_start = max(next_start + options.interval, time.monotonic())
-            time.sleep(max(0.0, next_start - time.monotonic()))
+    steadily(work, interval=options.interval, workers=options.workers, enough=enough)
     return attempts
 
 
@@ -180,11 +195,11 @@ def main() -> int:
     options = arguments()
     begin = time.monotonic()
 
-    def goes_on() -> bool:
+    def enough() -> bool:
         over = time.monotonic() - begin >= options.duration
-        return not over and not (options.until_file and options.until_file.exists())
+        return over or bool(options.until_file and options.until_file.exists())
 
-    attempts = (in_turn if options.sequential else overlapping)(options, begin, goes_on)
+    attempts = (in_turn if options.sequential else overlapping)(options, begin, enough)
     json.dump(account(options.run, attempts, duration=time.monotonic() - begin), sys.stdout)
     sys.stdout.write("\n")
     return 0

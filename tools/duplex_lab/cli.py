@@ -43,6 +43,7 @@ def parser() -> argparse.ArgumentParser:
     status = add("status", "Show the lab's hosts; the exit status is 0 when all are on and plugged in, else 3.")
     status.add_argument("--json", action="store_true", help="as data")
     run = add("exec", "Run a command on a host, as root; options go before HOST, and the exit status is the command's.")
+    run.add_argument("--seat", metavar="HOST", help="with the network of this host: a node's program, used by a client")
     run.add_argument("host", metavar="HOST")
     run.add_argument("argv", metavar="-- CMD", nargs=argparse.REMAINDER)
     for name, summary in (
@@ -85,7 +86,7 @@ def dispatch(arguments: argparse.Namespace) -> int:
     elif command == "status":
         return inspection.status(lab, as_json=arguments.json)
     elif command == "exec":
-        inspection.execute(lab, arguments.host, arguments.argv)
+        inspection.execute(lab, arguments.host, arguments.argv, seat=arguments.seat)
     elif command == "owner":
         return inspection.owner(lab, seconds=arguments.watch, as_json=arguments.json)
     elif command == "guard":

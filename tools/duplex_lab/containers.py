@@ -149,6 +149,12 @@ def inside(number: int, argv: list[str], *, environment: tuple[str, ...] = ENVIR
     return [*enter, "env", "-i", *environment, *argv]
 
 
+def visiting(number: int, namespace: str, argv: list[str]) -> list[str]:
+    """Give the command that runs a node's program in another host's network; the process is none of the node's."""
+    enter = ["nsenter", "--target", str(number), "--mount", f"--net={NAMESPACES / namespace}", "--root", "--wd"]
+    return [*enter, "env", "-i", *ENVIRONMENT, *argv]
+
+
 def system_state(number: int) -> str:
     """Ask a node's systemd how far the boot is; empty while it does not answer."""
     if not pathlib.Path(f"/proc/{number}").exists():

@@ -55,14 +55,18 @@ def _describe(lab: Lab, host: Host) -> dict[str, t.Any]:
     return {**described, "cable": "out" if state.is_unplugged(lab, host) else "in"}
 
 
-def execute(lab: Lab, name: str, argv: list[str]) -> t.NoReturn:
-    """Become a command that runs on a host."""
+def execute(lab: Lab, name: str, argv: list[str], *, seat: str | None = None) -> t.NoReturn:
+    """Become a command that runs on a host, or one of its programs at another host's seat."""
     host = lab.host(name)
     command = argv[1:] if argv[:1] == ["--"] else argv
     if not command:
         raise LabError(f"no command given; write: tools/lab exec {name} -- COMMAND")
     power.require_built(lab)
-    if host.kind is Kind.NODE:
+    if seat:
+        namespace = lab.namespace(lab.host(seat))
+        network.require(lab, namespace)
+        whole = containers.visiting(containers.pid(lab, lab.node(name)), namespace, command)
+    elif host.kind is Kind.NODE:
         environment = (*containers.ENVIRONMENT, f"TERM={os.environ.get('TERM', 'dumb')}")
         whole = containers.inside(containers.pid(lab, host), command, environment=environment)
     else:
