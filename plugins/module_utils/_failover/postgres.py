@@ -220,11 +220,11 @@ class Postgres:
         """Commit the lineage's row for `intent`; recording it again changes nothing."""
         with self.connection() as cursor:
             cursor.execute(
-                "INSERT INTO duplex.lineage (uuid, parent, epoch, node, reason, fork, timeline) "
+                "INSERT INTO duplex.lineage (uuid, parent, epoch, node, reason, fork, timeline, served) "
                 "VALUES (%s, %s, %s, %s, %s, %s, "
-                "('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::int) "
+                "('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::int, %s) "
                 "ON CONFLICT (uuid) DO NOTHING",
-                (intent.id, intent.parent, intent.epoch, node, intent.reason, format_lsn(intent.fork)),
+                (intent.id, intent.parent, intent.epoch, node, intent.reason, format_lsn(intent.fork), intent.serves),
             )
 
     def record_served(self, uuid: str) -> None:

@@ -200,7 +200,7 @@ def _announce_promotion(ports: Ports, data: Data, identifier: str, reason: str) 
 
 def finish(ports: Ports, intent: Intent, *, alarm: str, granted: bool) -> None:
     """From a writable server to an active node: lineage row, second look, address, announcement, application."""
-    ports.postgres.record_promotion(intent, node=ports.config.node.number)
+    _record(ports, intent)
     refusal = _second_look(ports, intent.id, granted=granted)
     if not refusal and ports.postgres.in_recovery():
         refusal = "PostgreSQL was restarted as a standby meanwhile"
@@ -220,6 +220,16 @@ def finish(ports: Ports, intent: Intent, *, alarm: str, granted: bool) -> None:
     keep_active(ports, claimed=True)
     ports.clock.sleep(DELAYED_ANNOUNCEMENT)
     ports.announce()
+
+
+def _record(ports: Ports, intent: Intent) -> None:
+    """Commit the lineage's row for `intent`, after those of its ancestors that a crash left without one."""
+    announced = {known.id: known for known in ports.journal.state().intents}
+    line = [intent]
+    while line[-1].parent in announced:
+        line.append(announced[line[-1].parent])
+    for promotion in reversed(line):
+        ports.postgres.record_promotion(promotion, node=ports.config.node.number)
 
 
 def _second_look(ports: Ports, identifier: str, *, granted: bool) -> str:

@@ -114,8 +114,10 @@ class SimulatedPostgres:
         self._must_run()
         if intent.id in {row.uuid for row in self.lineage}:
             return
+        if intent.parent is not None and intent.parent not in {row.uuid for row in self.lineage}:
+            raise DatabaseError(f"the row of {intent.parent}, which {intent.id} refers to, is not there")
         row = Promotion(
-            intent.id, intent.parent, intent.epoch, node, intent.reason, intent.fork, self.timeline, "", False
+            intent.id, intent.parent, intent.epoch, node, intent.reason, intent.fork, self.timeline, "", intent.serves
         )
         self.lineage = (*self.lineage, row)
         self.end += 10
