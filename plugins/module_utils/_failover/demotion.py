@@ -339,6 +339,8 @@ def _serve_again(demotion: _Demotion, why: str) -> None:
     identifier = str(uuid.uuid5(uuid.UUID(demotion.id), "taken back"))
     if identifier in journal.served:
         return
+    # It may be left over beside a server that is stopped; and the probe would hear this node itself.
+    ports.remove_shared_address()
     if _standby_runs(ports) is not False:
         ports.postgres.end_postmaster(patience=LINGER)
         ports.postgres.start_and_wait(timeout=takeover.START_TIMEOUT)
@@ -358,8 +360,6 @@ def _serve_again(demotion: _Demotion, why: str) -> None:
             fork=mine.end,
         )
         ports.journal.append("promoting", **dataclasses.asdict(intent))
-    # The probe would hear this node itself.
-    ports.remove_shared_address()
     takeover.finish(ports, intent, alarm="", granted=True)
 
 
