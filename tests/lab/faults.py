@@ -242,14 +242,15 @@ IN_CAMPAIGN = (
     Fault("old active killed when it has begun", DEMOTING, "begin:arm", "back"),
     Fault("old active killed when it begins to let go", DEMOTING, "after:releasing", "back"),
     Fault("old active killed when it stops its database", DEMOTING, "begin:stop", "back"),
-    Fault("old active killed when the address is gone", DEMOTING, "before:given up", "back"),
+    Fault("old active killed before it gives up", DEMOTING, "before:given up", "back"),
     Fault("old active killed when it has given up", DEMOTING, "after:given up", "forward"),
+    Fault("old active killed when the address is gone", DEMOTING, "end:release", "forward"),
     Fault("old active killed when it has sent the LSN", DEMOTING, "end:send", "forward"),
     Fault("old active killed when it begins to follow", DEMOTING, "begin:rejoin", "forward"),
     Fault("new active killed when it is armed", PROMOTING, "end:prepare", "back"),
     Fault("new active killed when it has the LSN", PROMOTING, "begin:catch-up", "back"),
     Fault("new active killed before the commit point", PROMOTING, "before:promoting", "back"),
-    Fault("new active killed when it has the address", PROMOTING, "end:address", "forward"),
+    Fault("new active killed when it has the address", PROMOTING, "end:address", "back"),
     Fault("new active killed before it settles", PROMOTING, "end:lineage", "forward"),
     Fault("new active killed when it has settled", PROMOTING, "after:active", "forward"),
     # Standing still
@@ -262,7 +263,7 @@ IN_CAMPAIGN = (
     Fault("both services killed at the commit point", PROMOTING, "after:promoting", "forward", kill_service),
     # Cables
     Fault("cable of the new active out before the LSN", DEMOTING, "begin:stop", "back", unplug_peer, plug),
-    Fault("cable of the new active out instead of the LSN", DEMOTING, "after:given up", "back", unplug_peer, plug),
+    Fault("cable of the new active out instead of the LSN", DEMOTING, "after:given up", "either", unplug_peer, plug),
     Fault(
         "cable of the old active out at the commit point", PROMOTING, "after:promoting", "forward", unplug_peer, plug
     ),
