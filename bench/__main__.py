@@ -57,7 +57,7 @@ def main() -> int:
     if not PLAYBOOK.exists() and not options.rehearse:
         print(f"bench: there is no {PLAYBOOK.name} in this checkout; --rehearse needs none", file=sys.stderr)
         return 2
-    started = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    started, commit = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), facts.commit()
     methods, limits, site = prepare(options)
     measured = Interleaved(methods, runs=options.runs)
     try:
@@ -67,7 +67,8 @@ def main() -> int:
         result = {
             "format": records.FORMAT,
             "started": started,
-            "commit": facts.commit(),
+            "commit": commit,
+            "rehearsal": options.rehearse,
             "machine": facts.machine(),
             "cluster": facts.cluster(site.active),
             "limit_order": options.limit_order,

@@ -21,6 +21,8 @@ from .observe import KINDS, Observers
 LOADS = ("idle", "loaded")
 MOST_FAILURES = 3
 """In a row, of one method: then something is broken, and more of the same would only take time."""
+FAILURES = (TrialError, AssertionError, OSError, ValueError)
+"""What the methods and the harness raise when a node, a program or an answer is not as it should be."""
 BEFORE, AFTER = 0.7, 0.5
 """Seconds in which the clients insert undisturbed, before and after."""
 
@@ -61,12 +63,12 @@ def trial(method: Method, ledger: Ledger, *, load: str, number: int) -> dict[str
     run = uuid.uuid4().hex[:12]
     busy = facts.busy()
     pressure = Load(method.host, method.port) if load == "loaded" else NoLoad()
-    failure = None
+    failure: Exception | None = None
     with pressure, Observers(host=method.host, port=method.port, run=run) as observers:
         time.sleep(BEFORE)
         try:
             outcome = method.switch()
-        except TrialError as error:
+        except FAILURES as error:
             failure = error
         time.sleep(AFTER)
         accounts = observers.accounts()
@@ -147,7 +149,7 @@ class Interleaved:
                 if not method.restore():
                     # A database that was made anew: what it had is looked for after each trial.
                     ledger.rows.clear()
-        except (TrialError, AssertionError, OSError, ValueError) as error:
+        except FAILURES as error:
             return {"load": load, "method": method.name, "number": number, "failed": f"{type(error).__name__}: {error}"}
 
     def lost(self) -> int:

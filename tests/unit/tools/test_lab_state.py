@@ -91,6 +91,15 @@ def test_a_command_in_a_node_passes_any_login_and_any_shell() -> None:
     assert not {"su", "sh", "login"} & set(argv)
 
 
+def test_a_nodes_program_at_another_hosts_seat_has_that_hosts_network() -> None:
+    argv = containers.visiting(4242, "duplex-lab-london-client", ["pgbench", "ledger"])
+    assert argv[:4] == ["nsenter", "--target", "4242", "--mount"]
+    assert "--net=/run/netns/duplex-lab-london-client" in argv
+    # Replaced by the command and not waiting for it: whoever ends it ends the command.
+    assert "--pid" not in argv
+    assert argv[-2:] == ["pgbench", "ledger"]
+
+
 def test_a_process_that_is_gone_has_ended_and_one_that_runs_has_not() -> None:
     child = os.fork()
     if child == 0:
