@@ -41,7 +41,8 @@ ANSWER_PATIENCE = 20.0
 """Seconds after the LSN was sent in which the peer may be silent or at work."""
 LINGER = 2.0
 """Seconds that a stopped server's postmaster may stay because of a silent client."""
-PROMOTION_PATIENCE = 90.0
+PROMOTION_PATIENCE = 180.0
+"""Longer than the peer may take to find out that it cannot be promoted, and to stop its server for the proof."""
 STREAMING_PATIENCE = 60.0
 ASK_PAUSE = 0.25
 """Seconds between two questions: no less, for the peer has better to do than to answer."""
@@ -279,13 +280,15 @@ def _standby_runs(ports: Ports) -> bool | None:
 def _await_promotion(demotion: _Demotion) -> None:
     clock = demotion.ports.clock
     deadline = clock.monotonic() + PROMOTION_PATIENCE
+    receives = False
     while demotion.say(Verb.ASK).state is not Answer.ACTIVE:
         if demotion.heard.state is Answer.CANCELLED:
             raise FailoverError(f"the peer could not be promoted: {demotion.heard.reason}")
+        if receives:
+            return  # The peer went down within its promotion, and is active by its startup check.
         if clock.monotonic() > deadline:
-            if _receives(demotion.ports):
-                return  # The peer went down within its promotion, and is active by its startup check.
             raise FailoverError(f"the peer has not become active: {demotion.heard.reason or 'it is at work'}")
+        receives = _receives(demotion.ports)
         clock.sleep(ASK_PAUSE)
 
 

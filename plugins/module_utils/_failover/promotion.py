@@ -49,6 +49,10 @@ REPLAY_PATIENCE = 10.0
 POLL = 0.001
 
 
+class _TakesTooLong(DatabaseError):
+    """The server was told to promote, and has not; it may promote later."""
+
+
 # --- what the demoting node says ------------------------------------------------------------------------------------
 
 
@@ -162,7 +166,10 @@ def _wait_and_promote(ports: Ports, identifier: str, steps: Steps) -> None:
     except FailoverError as exc:
         if committed:
             ports.say(f"the promotion met an obstacle: {exc}")
-            _go_on(ports, identifier, steps)
+            if isinstance(exc, _TakesTooLong):
+                _ask_the_disk(ports, steps)
+            else:
+                _go_on(ports, identifier, steps)
         else:
             _cancel(ports, steps, str(exc))
 
@@ -254,7 +261,7 @@ def _promote(ports: Ports, steps: Steps, intent: Intent, server: HeldServer, add
         server.promote()
         while server.in_recovery():
             if clock.monotonic() > deadline:
-                raise DatabaseError(
+                raise _TakesTooLong(
                     f"PostgreSQL is still in recovery {takeover.PROMOTE_TIMEOUT:g} s after its promotion"
                 )
             clock.sleep(POLL)

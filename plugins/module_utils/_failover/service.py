@@ -12,7 +12,7 @@ import typing as t
 from . import demotion, follow, lineage, observe, preflight, promotion, takeover
 from .errors import FailoverError
 from .files import locked
-from .handover import Side
+from .handover import Phase, Side
 from .listener import Server
 from .messages import FACTS, GRANT, HANDOVER, PREFLIGHT, GrantAnswer, GrantRequest, HandoverMessage
 from .model import Better, Role
@@ -59,6 +59,9 @@ def grant(ports: Ports, request: GrantRequest) -> GrantAnswer:
 
 def _refusal(ports: Ports, mine: observe.Own, request: GrantRequest) -> str:
     """Why the peer must not become active now; empty when it may."""
+    handover = mine.journal.open_handover
+    if handover is not None and handover.phase is not Phase.FORWARD:
+        return f"this node is at handover {handover.id}"
     if mine.role is Role.ACTIVE:
         return "this node is active"
     peer, silence = observe.peer(ports)
