@@ -244,13 +244,14 @@ IN_CAMPAIGN = (
     Fault("old active killed when it stops its database", DEMOTING, "begin:stop", "back"),
     Fault("old active killed before it gives up", DEMOTING, "before:given up", "back"),
     Fault("old active killed when it has given up", DEMOTING, "after:given up", "forward"),
+    Fault("old active killed when it has sent the LSN", DEMOTING, "end:hand over", "forward"),
     Fault("old active killed when the address is gone", DEMOTING, "end:release", "forward"),
-    Fault("old active killed when it has sent the LSN", DEMOTING, "end:send", "forward"),
     Fault("old active killed when it begins to follow", DEMOTING, "begin:rejoin", "forward"),
     Fault("new active killed when it is armed", PROMOTING, "end:prepare", "back"),
     Fault("new active killed when it has the LSN", PROMOTING, "begin:catch-up", "back"),
     Fault("new active killed before the commit point", PROMOTING, "before:promoting", "back"),
-    Fault("new active killed when it has the address", PROMOTING, "end:address", "back"),
+    Fault("new active killed when it waits for the address", PROMOTING, "begin:address", "forward"),
+    Fault("new active killed when it has the address", PROMOTING, "end:address", "forward"),
     Fault("new active killed before it settles", PROMOTING, "end:lineage", "forward"),
     Fault("new active killed when it has settled", PROMOTING, "after:active", "forward"),
     # Standing still
@@ -281,7 +282,9 @@ IN_CAMPAIGN = (
     Fault(
         "power of the old active cut when it has given up", DEMOTING, "after:given up", "either", power_off, power_on
     ),
-    Fault("power of the old active cut when it sent the LSN", DEMOTING, "end:send", "forward", power_off, power_on),
+    Fault(
+        "power of the old active cut when it sent the LSN", DEMOTING, "end:hand over", "forward", power_off, power_on
+    ),
     Fault(
         "power of the new active cut with the LSN", PROMOTING, "begin:catch-up", "back", power_off_for_good, power_on
     ),

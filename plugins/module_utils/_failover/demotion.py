@@ -3,9 +3,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The demoting node's part of a handover: let go, hand over, then follow or take back (design, section 8).
 
-The order is that of the clients: PostgreSQL ends their sessions with a reason and refuses new ones while it still has
-the shared address, the address leaves when it has stopped, and the promoting node takes it before it promotes. So a
-client gets an error at once, but for the 2 ms in which nobody has the address: a lost SYN would cost it a second.
+The order is that of the clients, who get an error at once and never silence: a lost SYN costs a second, and an answer
+from an address that is gone never comes. PostgreSQL ends their sessions with a reason and refuses new ones; once it has
+shut down the kernel refuses them, at this node's cost and not at that of the promotion; when the peer is writable the
+address moves, for 2 ms without an owner (measured against taking the address before the promotion, whose time doubled,
+and letting it go before, which cost two of three clients a second: docs/performance.md).
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ from .steps import Steps
 
 if t.TYPE_CHECKING:
     from .model import Lsn
+    from .peer import Line
     from .ports import Ports
 
 CHECKPOINT_PATIENCE = 600.0
@@ -41,12 +44,16 @@ ANSWER_PATIENCE = 20.0
 """Seconds after the LSN was sent in which the peer may be silent or at work."""
 LINGER = 2.0
 """Seconds that a stopped server's postmaster may stay because of a silent client."""
-PROMOTION_PATIENCE = 90.0
+PROMOTION_PATIENCE = 180.0
+"""Longer than the peer may take to find out that it cannot be promoted, and to stop its server for the proof."""
 STREAMING_PATIENCE = 60.0
 ASK_PAUSE = 0.25
 """Seconds between two questions: no less, for the peer has better to do than to answer."""
-OUTAGE = ("stop", "give up", "release", "send", "catch-up", "address", "commit", "promote")
-"""The steps of both nodes within which nobody can write."""
+OUTAGE = ("stop", "give up", "hand over", "release")
+"""The steps within which nobody can write: the peer promotes within the third, and takes the address in the last."""
+REFUSING_SECONDS = 0.5
+REFUSING_MARGIN = 0.2
+"""Seconds for which the address stays beside the stopped server: of the one that safety rule 2 gives it."""
 POLL = 0.001
 
 
@@ -79,6 +86,8 @@ class _Demotion:
     id: str
     steps: Steps
     lsn: Lsn | None = None
+    writable: bool = False
+    """The peer has said so while clients were refused here: the outage is known."""
     heard: HandoverAnswer = dataclasses.field(default_factory=lambda: HandoverAnswer(Answer.SILENT))
 
     def say(self, verb: Verb, *, timeout: float = ANSWER_TIMEOUT) -> HandoverAnswer:
@@ -107,8 +116,10 @@ def run(ports: Ports, handover: Handover) -> None:
         if phase is Phase.BEGUN:
             phase, why = _let_go(demotion)
         if phase is Phase.GIVEN_UP and demotion.lsn is None:
-            ports.remove_shared_address()
             demotion.lsn = ports.postgres.control().checkpoint
+            ports.refuse_clients()
+            ports.remove_shared_address()
+            demotion.say(Verb.LET_GO)
         step = _conclude(demotion, phase)
         if step is Step.TAKE_BACK:
             _take_back(demotion, phase, demotion.heard.reason if phase is Phase.GIVEN_UP else why)
@@ -156,27 +167,45 @@ def _let_go(demotion: _Demotion) -> tuple[Phase, str]:
         # Nothing has been lost yet: the last moment to find out that the peer has thought better of it.
         _expect_armed(demotion.say(Verb.ARM))
         with ports.hold_address() as address, contextlib.ExitStack() as opened:
-            line = opened.enter_context(ports.peer.line(ANSWER_TIMEOUT))
+            lines = [opened.enter_context(ports.peer.line(ANSWER_TIMEOUT)) for _ in range(2)]
             ports.state.begin_handover(demotion.id, Side.DEMOTING.value, stopped=True)
             with steps.step("stop"):
                 demotion.lsn = _shut_down(ports)
             with steps.step("give up"):
                 steps.record(Phase.GIVEN_UP, lsn=format_lsn(demotion.lsn))
                 phase = Phase.GIVEN_UP
+            with steps.step("hand over"):
+                demotion.writable = _while_refusing_clients(demotion, lines[0]).state is Answer.PROMOTING
             with steps.step("release"):
-                ports.refuse_clients()
                 # From here until the peer has announced it nobody answers for the address: nothing comes in between.
                 address.remove()
-            with steps.step("send"):
-                try:
-                    demotion.heard = line.handover(demotion.message(Verb.RELEASE), ANSWER_TIMEOUT)
-                except PeerSilent as exc:
-                    demotion.heard = HandoverAnswer(Answer.SILENT, str(exc))
+                _say_let_go(demotion, lines[1])
     except FailoverError as exc:
         if phase is Phase.GIVEN_UP:
             raise
         return phase, str(exc)
     return phase, ""
+
+
+def _while_refusing_clients(demotion: _Demotion, line: Line) -> HandoverAnswer:
+    """Send the LSN, and refuse clients until the peer is writable, or has had the time for it."""
+    heard = HandoverAnswer(Answer.SILENT)
+    try:
+        line.send(demotion.message(Verb.RELEASE), ANSWER_TIMEOUT)
+        demotion.ports.refuse_clients()
+        heard = line.receive(REFUSING_SECONDS + REFUSING_MARGIN)
+    except PeerSilent as exc:
+        demotion.ports.refuse_clients()
+        heard = HandoverAnswer(Answer.SILENT, str(exc))
+    return heard
+
+
+def _say_let_go(demotion: _Demotion, line: Line) -> None:
+    try:
+        line.send(demotion.message(Verb.LET_GO), ANSWER_TIMEOUT)
+        demotion.heard = line.receive(ANSWER_TIMEOUT)
+    except PeerSilent:
+        demotion.say(Verb.LET_GO)
 
 
 def _arm(demotion: _Demotion) -> None:
@@ -223,12 +252,11 @@ def _conclude(demotion: _Demotion, phase: Phase) -> Step:
     """Ask and tell until the rules know which way it goes."""
     clock = demotion.ports.clock
     deadline = clock.monotonic() + ANSWER_PATIENCE
-    if phase is Phase.GIVEN_UP and demotion.heard.state is Answer.SILENT:
-        demotion.say(Verb.ASK)
     while True:
         step = demoting_next(Demoting(phase, demotion.heard.state, clock.monotonic() < deadline))
         if step is Step.SEND:
             demotion.say(Verb.RELEASE)
+            demotion.say(Verb.LET_GO)
         elif step is Step.ASK:
             clock.sleep(ASK_PAUSE)
             demotion.say(Verb.ASK)
@@ -279,13 +307,15 @@ def _standby_runs(ports: Ports) -> bool | None:
 def _await_promotion(demotion: _Demotion) -> None:
     clock = demotion.ports.clock
     deadline = clock.monotonic() + PROMOTION_PATIENCE
+    receives = False
     while demotion.say(Verb.ASK).state is not Answer.ACTIVE:
         if demotion.heard.state is Answer.CANCELLED:
             raise FailoverError(f"the peer could not be promoted: {demotion.heard.reason}")
+        if receives:
+            return  # The peer went down within its promotion, and is active by its startup check.
         if clock.monotonic() > deadline:
-            if _receives(demotion.ports):
-                return  # The peer went down within its promotion, and is active by its startup check.
             raise FailoverError(f"the peer has not become active: {demotion.heard.reason or 'it is at work'}")
+        receives = _receives(demotion.ports)
         clock.sleep(ASK_PAUSE)
 
 
@@ -389,7 +419,7 @@ def _report(demotion: _Demotion) -> dict[str, t.Any]:
         "from": config.node.inventory_hostname,
         "to": config.peer.inventory_hostname,
         "phases": steps,
-        "outage_ms": round(sum(outage), 1) if len(outage) == len(OUTAGE) else None,
+        "outage_ms": round(sum(outage), 1) if demotion.writable else None,
         "timeline": theirs.get("timeline"),
         "lsn": {
             "shutdown_checkpoint": format_lsn(demotion.lsn) if demotion.lsn is not None else None,

@@ -12,7 +12,6 @@ import typing as t
 
 from . import observe, takeover
 from .errors import DatabaseError
-from .handover import Phase
 from .model import Role, Verdict
 from .probe import verdict
 
@@ -38,7 +37,7 @@ def before_start(ports: Ports) -> None:
     if ports.state.joined() is None:
         return
     settled = ports.state.settled()
-    if settled is None or settled.role is not Role.ACTIVE or _given_up(ports):
+    if settled is None or settled.role is not Role.ACTIVE or ports.journal.state().given_up:
         ports.postgres.write_standby_signal()
         return
     # It left with the server. Whatever kept it here, the probe would hear this node itself.
@@ -92,12 +91,6 @@ def after_stop(ports: Ports) -> None:
         ports.say("PostgreSQL has stopped: removed the shared address")
     if not ports.postgres.postmaster_runs():
         ports.postgres.write_standby_signal()
-
-
-def _given_up(ports: Ports) -> bool:
-    """Whether the role is handed to the peer at this moment, and not taken back."""
-    handover = ports.journal.state().open_handover
-    return handover is not None and handover.phase in (Phase.GIVEN_UP, Phase.FORWARD)
 
 
 def _somebody_else(ports: Ports) -> str:

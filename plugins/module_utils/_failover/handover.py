@@ -33,7 +33,7 @@ class Phase(str, enum.Enum):
     RELEASING = "releasing"
     """Application, sessions, database and address are being let go; the LSN was never sent."""
     GIVEN_UP = "given up"
-    """The database is stopped; the LSN may have been sent, and only once the address was gone."""
+    """The database is stopped; the LSN may have been sent. The address leaves next."""
     BACK = "taking back"
     FORWARD = "following"
     DONE = "done"

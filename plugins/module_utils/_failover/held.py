@@ -119,8 +119,14 @@ class HeldServer:
         self._cursor.execute("SELECT pg_promote(false) WHERE pg_is_in_recovery()")
 
     def record(self, intent: Intent, *, node: int) -> int:
-        """Commit the lineage's row of a handover, whose node has the shared address already; gives the timeline."""
+        """Commit the lineage's row of a handover; gives the timeline.
+
+        Not waiting for the disk: whatever a client commits later is behind it in the WAL, so that no such commit is
+        ever on disk without it, and until then the journal has the row.
+        https://www.postgresql.org/docs/15/wal-async-commit.html
+        """
         self._cursor.execute(
+            "SET synchronous_commit = off; "
             "INSERT INTO duplex.lineage (uuid, parent, epoch, node, reason, fork, timeline, served) "
             "VALUES (%s, %s, %s, %s, %s, %s, "
             "('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::int, true) "

@@ -59,6 +59,12 @@ class State:
         """The handover that this node has not finished; None without one."""
         return next((handover for handover in reversed(self.handovers) if handover.phase.open), None)
 
+    @property
+    def given_up(self) -> bool:
+        """Whether this node has handed its role to the peer at this moment, and not taken it back."""
+        handover = self.open_handover
+        return handover is not None and handover.phase in (Phase.GIVEN_UP, Phase.FORWARD)
+
     def handover(self, identifier: str) -> Handover | None:
         """The handover of that id, if this node has heard of it."""
         return next((handover for handover in self.handovers if handover.id == identifier), None)

@@ -49,7 +49,9 @@ class Verb(str, enum.Enum):
 
     ARM = "arm"
     RELEASE = "release"
-    """The role is let go; with the LSN of the shutdown checkpoint."""
+    """The role is given up; with the LSN of the shutdown checkpoint. Answered once the new server is writable."""
+    LET_GO = "let go"
+    """The address is gone, too."""
     ASK = "ask"
     CANCEL = "cancel"
 

@@ -95,6 +95,9 @@ def own(ports: Ports) -> Own:
             Role.UNJOINED, None, "this node has not joined the site: run site.yml", state.hold(), False, journal, None
         )
     role = settled.role if settled else Role.STARTING
+    if role is Role.ACTIVE and journal.given_up:
+        # A peer that went down within the handover would take that for an active node, and leave the role to it.
+        role = Role.STARTING
     try:
         snapshot = _settled_snapshot(ports)
     except DatabaseError as exc:

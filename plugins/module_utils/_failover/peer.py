@@ -78,9 +78,8 @@ class PeerClient:
         tried = self._tried(method, path)
         deadline = time.monotonic() + timeout
         with _failures(tried, timeout), self._connected(deadline) as connection:
-            return _exchange(
-                connection, tried, _request(method, path, self._config.peer.unique_hostname, body), deadline
-            )
+            request = _request(method, path, self._config.peer.unique_hostname, body)
+            return _exchange(connection, tried, method, request, deadline)
 
     @contextlib.contextmanager
     def _connected(self, deadline: float) -> t.Iterator[ssl.SSLSocket]:
@@ -98,18 +97,23 @@ class PeerClient:
 
 
 class Line:
-    """An open connection to the peer's resident service that takes one message."""
+    """An open connection to the peer's resident service that takes one message; every failure is PeerSilent."""
 
     def __init__(self, connection: ssl.SSLSocket, tried: str, host: str) -> None:
         self._connection = connection
         self._tried = tried
         self._host = host
 
-    def handover(self, message: HandoverMessage, timeout: float) -> HandoverAnswer:
-        """As PeerClient.handover."""
-        request = _request("POST", HANDOVER, self._host, dataclasses.asdict(message))
+    def send(self, message: HandoverMessage, timeout: float) -> None:
+        """Say it, and do something else until receive()."""
         with _failures(self._tried, timeout):
-            answer = _exchange(self._connection, self._tried, request, time.monotonic() + timeout)
+            self._connection.settimeout(timeout)
+            self._connection.sendall(_request("POST", HANDOVER, self._host, dataclasses.asdict(message)))
+
+    def receive(self, timeout: float) -> HandoverAnswer:
+        """The answer to what was sent."""
+        with _failures(self._tried, timeout):
+            answer = _receive(self._connection, self._tried, "POST", time.monotonic() + timeout)
         return HandoverAnswer.from_document(answer)
 
 
@@ -134,11 +138,15 @@ def _failures(tried: str, timeout: float) -> t.Iterator[None]:
         raise PeerSilent(f"{tried}: the answer is not JSON: {exc}") from exc
 
 
-def _exchange(connection: ssl.SSLSocket, tried: str, request: bytes, deadline: float) -> dict[str, t.Any]:
+def _exchange(connection: ssl.SSLSocket, tried: str, method: str, request: bytes, deadline: float) -> dict[str, t.Any]:
     """Send one request and read its whole answer; TimeoutError at `deadline`, however slowly it drips."""
     connection.settimeout(_remaining(deadline))
     connection.sendall(request)
-    status, text = _parse_answer(request.split(b" ", 1)[0].decode(), _read_to_end(connection, deadline))
+    return _receive(connection, tried, method, deadline)
+
+
+def _receive(connection: ssl.SSLSocket, tried: str, method: str, deadline: float) -> dict[str, t.Any]:
+    status, text = _parse_answer(method, _read_to_end(connection, deadline))
     document = json.loads(text)
     if status != 200 or not isinstance(document, dict):
         raise PeerSilent(f"{tried}: it answered {status} {text.decode(errors='replace')[:300]}")

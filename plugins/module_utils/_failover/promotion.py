@@ -3,9 +3,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The promoting node's part of a handover: armed, it waits for the LSN; past the commit point it only goes forward.
 
-The shared address is taken before the promotion (safety rule 2 allows it once the other side has let go): for the 50 ms
-of the promotion clients get "read-only transaction" at once. The lineage's row can only follow the promotion, so a
-client may write before it is there; the journal has the whole row from the commit point on, and counts it as served.
+The order is that of the clients. While this node promotes, the other one refuses them on the shared address, which
+costs this node nothing; once the lineage's row is committed that one lets the address go, and this one takes it. A
+promotion that takes longer than the other side may keep the address gets it before it is writable: then clients hear
+"read-only transaction", which safety rule 2 allows once the other side has let go.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import typing as t
 
 from . import lineage, observe, takeover
 from .control import DatabaseState
-from .demotion import CHECKPOINT_PATIENCE, unit_of
+from .demotion import CHECKPOINT_PATIENCE, REFUSING_SECONDS, unit_of
 from .errors import DatabaseError, FailoverError
 from .files import locked
 from .follow import slot_of
@@ -46,7 +47,17 @@ if t.TYPE_CHECKING:
 ARMED_SECONDS = 150.0
 """An armed node waits that long for the LSN: longer than the other side may take to stop application and database."""
 REPLAY_PATIENCE = 10.0
+LET_GO_PATIENCE = 1.0
+LET_GO_HOLDS = 1.0
+"""Seconds for which word that the address was let go is ground to add it without a probe."""
 POLL = 0.001
+
+RELEASED, LET_GO, CANCELLED, WRITABLE = "released", "let-go", "cancelled", "writable"
+"""What the resident service and the process of the handover tell each other."""
+
+
+class _TakesTooLong(DatabaseError):
+    """The server was told to promote, and has not; it may promote later."""
 
 
 # --- what the demoting node says ------------------------------------------------------------------------------------
@@ -56,9 +67,11 @@ def hear(ports: Ports, message: HandoverMessage) -> HandoverAnswer:
     """Answer one message; a late or doubled one changes nothing. FailoverError refuses to be armed."""
     at = ports.state.handover()
     if message.verb is Verb.RELEASE and at is not None and at["id"] == message.id and at.get("ready"):
-        # The one message on which clients wait: without reading the journal, and under no lock.
-        ports.state.release(message.id, message.lsn)
-        return HandoverAnswer(Answer.RECEIVED)
+        # Clients wait for this message: no lock, and no journal is read.
+        ports.state.tell(message.id, RELEASED, lsn=message.lsn)
+        return _answer_when_writable(ports, message.id)
+    if message.verb is Verb.LET_GO and at is not None and at["id"] == message.id:
+        ports.state.tell(message.id, LET_GO, monotonic=ports.clock.monotonic())
     with locked(ports.state.handover_lock, wait=True):
         known = ports.journal.state().handover(message.id)
         steps = Steps(ports, message.id, Side.PROMOTING)
@@ -71,10 +84,19 @@ def hear(ports: Ports, message: HandoverMessage) -> HandoverAnswer:
         elif message.verb is Verb.CANCEL and may_cancel(phase):
             # The process is told first: if this one dies here, that one records it.
             if at is not None and at["id"] == message.id:
-                ports.state.cancel(message.id)
-                ports.remove_shared_address()
+                ports.state.tell(message.id, CANCELLED)
             steps.record(Phase.CANCELLED, why=f"cancelled by {ports.config.peer.inventory_hostname}")
         return _answer(ports, message.id)
+
+
+def _answer_when_writable(ports: Ports, identifier: str) -> HandoverAnswer:
+    """Answer when clients can write here, or there is no more time: the other side refuses them until then."""
+    deadline = ports.clock.monotonic() + REFUSING_SECONDS
+    while ports.clock.monotonic() < deadline and not ports.state.told(identifier, CANCELLED):
+        if ports.state.told(identifier, WRITABLE):
+            return HandoverAnswer(Answer.PROMOTING)
+        ports.clock.sleep(POLL)
+    return _answer(ports, identifier)
 
 
 def _answer(ports: Ports, identifier: str) -> HandoverAnswer:
@@ -83,7 +105,7 @@ def _answer(ports: Ports, identifier: str) -> HandoverAnswer:
     state = answer(
         known.phase if known else None,
         ready=at.get("id") == identifier and bool(at.get("ready")),
-        received=ports.state.released(identifier) is not None,
+        received=ports.state.told(identifier, RELEASED) is not None,
     )
     return HandoverAnswer(state, known.why if known else "", known.report if known else {})
 
@@ -132,7 +154,6 @@ def after_boot(ports: Ports, handover: Handover) -> None:
 def _cancel(ports: Ports, steps: Steps, why: str) -> None:
     """Never promote under this id; the demoting node hears of it when it asks."""
     with locked(ports.state.handover_lock, wait=True):
-        ports.remove_shared_address()
         known = ports.journal.state().handover(steps.handover)
         if known is None or may_cancel(known.phase):
             steps.record(Phase.CANCELLED, why=why)
@@ -152,7 +173,7 @@ def _wait_and_promote(ports: Ports, identifier: str, steps: Steps) -> None:
             if replayed is None:
                 _cancel(ports, steps, why)
                 return
-            intent = _commit(ports, steps, address, data, replayed)
+            intent = _commit(ports, steps, data, replayed)
             if intent is None:
                 _cancel(ports, steps, "cancelled by the other side")
                 return
@@ -162,7 +183,10 @@ def _wait_and_promote(ports: Ports, identifier: str, steps: Steps) -> None:
     except FailoverError as exc:
         if committed:
             ports.say(f"the promotion met an obstacle: {exc}")
-            _go_on(ports, identifier, steps)
+            if isinstance(exc, _TakesTooLong):
+                _ask_the_disk(ports, steps)
+            else:
+                _go_on(ports, identifier, steps)
         else:
             _cancel(ports, steps, str(exc))
 
@@ -187,13 +211,13 @@ def _await_release(ports: Ports, steps: Steps, server: HeldServer) -> tuple[Lsn 
     """Wait until WAL is replayed past the LSN that the demoting node sends; the end of replay, or why it is no use."""
     clock = ports.clock
     deadline = clock.monotonic() + ARMED_SECONDS
-    while (released := ports.state.released(steps.handover)) is None:
-        if ports.state.cancelled(steps.handover):
+    while (released := ports.state.told(steps.handover, RELEASED)) is None:
+        if ports.state.told(steps.handover, CANCELLED):
             return None, "cancelled by the other side"
         if clock.monotonic() > deadline:
             return None, f"the other side has not let go within {ARMED_SECONDS:g} s"
         clock.sleep(POLL)
-    lsn = parse_lsn(released)
+    lsn = parse_lsn(released["lsn"])
     deadline = clock.monotonic() + REPLAY_PATIENCE
     with steps.step("catch-up"):
         while True:
@@ -210,11 +234,8 @@ def _await_release(ports: Ports, steps: Steps, server: HeldServer) -> tuple[Lsn 
             clock.sleep(POLL)
 
 
-def _commit(ports: Ports, steps: Steps, address: HeldAddress, data: Data, replayed: Lsn) -> Intent | None:
-    """Take the address and pass the commit point, unless the handover was cancelled: only one of both is ever on disk.
-
-    The address comes first, so that nobody answers for it for 2 ms instead of 5; whoever cancels removes it before.
-    """
+def _commit(ports: Ports, steps: Steps, data: Data, replayed: Lsn) -> Intent | None:
+    """Pass the commit point, unless the handover was cancelled: only one of both is ever on disk."""
     intent = Intent(
         id=steps.handover,
         boot=ports.state.boot_id(),
@@ -225,24 +246,12 @@ def _commit(ports: Ports, steps: Steps, address: HeldAddress, data: Data, replay
         serves=True,
     )
     with locked(ports.state.handover_lock, wait=True):
-        if ports.state.cancelled(steps.handover):
+        if ports.state.told(steps.handover, CANCELLED):
             return None
-        _take_address(ports, steps, address)
         with steps.step("commit"):
             fields = dataclasses.asdict(intent)
             steps.record(Phase.PROMOTING, **{name: fields[name] for name in ("epoch", "parent", "reason", "fork")})
     return intent
-
-
-def _take_address(ports: Ports, steps: Steps, address: HeldAddress) -> None:
-    """Add and announce it. If that fails the database goes first: the resident service brings the address later."""
-    try:
-        with steps.step("address"):
-            if not address.here():
-                address.add()
-            address.announce()
-    except FailoverError as exc:
-        ports.say(str(exc))
 
 
 def _promote(ports: Ports, steps: Steps, intent: Intent, server: HeldServer, address: HeldAddress) -> None:
@@ -254,13 +263,21 @@ def _promote(ports: Ports, steps: Steps, intent: Intent, server: HeldServer, add
         server.promote()
         while server.in_recovery():
             if clock.monotonic() > deadline:
-                raise DatabaseError(
+                raise _TakesTooLong(
                     f"PostgreSQL is still in recovery {takeover.PROMOTE_TIMEOUT:g} s after its promotion"
                 )
+            if _let_go(ports, steps.handover) and not address.here():
+                _take(ports, address)
             clock.sleep(POLL)
-    address.announce()
     with steps.step("lineage"):
         timeline = server.record(intent, node=ports.config.node.number)
+    ports.state.tell(steps.handover, WRITABLE)
+    with steps.step("address"):
+        deadline = clock.monotonic() + LET_GO_PATIENCE
+        while not address.here() and clock.monotonic() < deadline:
+            if _let_go(ports, steps.handover):
+                _take(ports, address)
+            clock.sleep(POLL)
     # An active node has none: should its server ever come back as a standby, it is to compare before it follows.
     ports.state.upstream.unlink(missing_ok=True)
     takeover.settle(ports, Role.ACTIVE, intent.reason, alarm="")
@@ -270,6 +287,21 @@ def _promote(ports: Ports, steps: Steps, intent: Intent, server: HeldServer, add
         "lsn": {"replayed": format_lsn(intent.fork)},
     }
     steps.record(Phase.ACTIVE, report=report)
+
+
+def _let_go(ports: Ports, identifier: str) -> bool:
+    """Whether the other side has let the address go, just now: word of long ago is no ground to take it unprobed."""
+    told = ports.state.told(identifier, LET_GO)
+    return told is not None and ports.clock.monotonic() - told["monotonic"] <= LET_GO_HOLDS
+
+
+def _take(ports: Ports, address: HeldAddress) -> None:
+    """Add and announce the address. If that fails, the resident service brings it, after a probe."""
+    try:
+        address.add()
+        address.announce()
+    except FailoverError as exc:
+        ports.say(str(exc))
 
 
 def _serve(ports: Ports, address: HeldAddress) -> None:
@@ -288,7 +320,6 @@ def _go_on(ports: Ports, identifier: str, steps: Steps) -> None:
     intent = next(intent for intent in ports.journal.state().intents if intent.id == identifier)
     try:
         with ports.postgres.held(timeout=takeover.PROMOTE_TIMEOUT) as server, ports.hold_address() as address:
-            _take_address(ports, steps, address)
             _promote(ports, steps, intent, server, address)
             _serve(ports, address)
         return

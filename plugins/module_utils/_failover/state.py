@@ -131,25 +131,18 @@ class State:
         at = self.handover()
         if at is not None and at["id"] != identifier:
             return
-        for name in ("handover.json", "handover.released", "handover.cancelled"):
-            (self.volatile / name).unlink(missing_ok=True)
+        for path in self.volatile.glob("handover.*"):
+            if path != self.handover_lock:
+                path.unlink(missing_ok=True)
 
-    def release(self, identifier: str, lsn: str) -> None:
-        """Tell the process that is at the handover that the other side has let go."""
-        write_json(self.volatile / "handover.released", {"id": identifier, "lsn": lsn})
+    def tell(self, identifier: str, what: str, **fields: t.Any) -> None:
+        """Leave word for another process of this node that is at the handover; nothing takes that back."""
+        write_json(self.volatile / f"handover.{what}", {"id": identifier, **fields})
 
-    def released(self, identifier: str) -> str | None:
-        """The LSN that release() told of; asked every millisecond, so that "not yet" is the cheap answer."""
-        document = read_json(self.volatile / "handover.released")
-        return None if document is None or document["id"] != identifier else str(document["lsn"])
-
-    def cancel(self, identifier: str) -> None:
-        """Tell the process that is at the handover that the other side has cancelled it; nothing takes that back."""
-        write_json(self.volatile / "handover.cancelled", {"id": identifier})
-
-    def cancelled(self, identifier: str) -> bool:
-        """Whether cancel() was called for this handover."""
-        return (read_json(self.volatile / "handover.cancelled") or {}).get("id") == identifier
+    def told(self, identifier: str, what: str) -> dict[str, t.Any] | None:
+        """What tell() left; asked every millisecond, so that "nothing yet" is the cheap answer."""
+        document = read_json(self.volatile / f"handover.{what}")
+        return document if document is not None and document["id"] == identifier else None
 
     def probed_at(self) -> float | None:
         """When the gate last found the shared address free, on the monotonic clock; None when it did not."""

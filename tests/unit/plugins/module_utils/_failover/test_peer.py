@@ -205,9 +205,10 @@ def test_the_right_peer_gets_an_answer_about_a_handover(running: Running, pki: t
 
     assert client(running, pki(TWO)).handover(message, BOUND) == expected
     with client(running, pki(TWO)).line(BOUND) as line:
-        assert line.handover(message, BOUND) == expected
+        line.send(message, BOUND)
+        assert line.receive(BOUND) == expected
         with pytest.raises(PeerSilent):
-            line.handover(message, BOUND)
+            line.receive(BOUND)
 
 
 @pytest.mark.parametrize(

@@ -157,5 +157,5 @@ def test_taking_the_role_after_the_grace_is_told_until_wal_flows_again(site: Sim
     two.power_on()
     settle(two)
     assert "startup" in names(look(two))
-    two.postgres.standbys = ({"state": "streaming", "address": "198.51.100.11", "lag_bytes": 0},)
+    two.postgres.given_standbys = ({"state": "streaming", "address": "198.51.100.11", "lag_bytes": 0},)
     assert "startup" not in names(look(two))
