@@ -114,9 +114,11 @@ def play(site: Site, scene: Scene, fault: Fault) -> tuple[Rerun, float]:
         if fault.damage is not None:
             says_what_is_going_on(scene.node)
             fault.damage(scene)
-        if fault.repair is not None:
+        if fault.repair is not None and not fault.says:
             fault.repair(scene)
         done = run.wait(timeout=RECOVERY)
+        if fault.repair is not None and fault.says:
+            fault.repair(scene)
         site.settle(within=RECOVERY)
         wait_until("both nodes are content", lambda: content(site), within=RECOVERY)
     except BaseException:
@@ -178,7 +180,7 @@ def says_what_is_going_on(node: str) -> None:
 
 def last_words(run: Rerun) -> str:
     """Give in a line what the operator was told in the end."""
-    said = [
-        line for line in run.completed.said.splitlines() if "ERROR" in line or "outage" in line or " fatal:" in line
-    ]
-    return " ".join(said[-1:])[:160]
+    lines = run.completed.said.splitlines()
+    errors = [line for line in lines if line.startswith("[ERROR]")]
+    steps = [line for line in lines if line.startswith(SPEAKERS) and " : ok=" not in line]
+    return " ".join((errors or steps)[-1:])[:200]
