@@ -45,7 +45,8 @@ class Rules:
     promoting_after_boot: t.Callable[[Phase], Phase] = handover.promoting_after_boot
     given_up_before_sent: bool = True
     looks_again_at_the_commit_point: bool = True
-    cancelling_removes_the_address: bool = True
+    takes_the_address_when_let_go: bool = True
+    lets_go_before_saying_so: bool = True
     stops_the_server_before_void: bool = True
 
 
@@ -68,14 +69,15 @@ class D(t.NamedTuple):
 class P(t.NamedTuple):
     """The promoting node: its journal's phase, its process (none, runs, dead, off), what that one reported and heard.
 
-    `committing` between the decision to commit and the commit point, within which it takes the address; its server is a
-    standby, told to promote, promoted or stopped.
+    `received` the LSN, `let_go` that the address is gone there; `committing` from the decision to the commit point.
+    Its server is a standby, told to promote, promoted or stopped.
     """
 
     phase: Phase | None = None
     process: str = "none"
     ready: bool = False
     received: bool = False
+    let_go: bool = False
     committing: bool = False
     server: str = "standby"
     address: bool = False
@@ -116,24 +118,18 @@ def heard(rules: Rules, p: P, verb: Verb) -> tuple[P, Answer]:
     """What the resident service of a promoting node that has power does with a message."""
     if verb is Verb.RELEASE and p.ready:
         return p._replace(received=True), Answer.RECEIVED
+    if verb is Verb.LET_GO and p.process in ("runs", "dead"):
+        p = p._replace(let_go=True)
     if verb is Verb.ARM and rules.may_arm(p.phase):
         p = p._replace(phase=Phase.ARMED, process="runs", ready=False)
     elif verb is Verb.CANCEL and rules.may_cancel(p.phase):
-        p = p._replace(phase=Phase.CANCELLED, address=p.address and not rules.cancelling_removes_the_address)
+        p = p._replace(phase=Phase.CANCELLED)
     return p, rules.answer(p.phase, ready=p.ready, received=p.received)
 
 
-def locked(rules: Rules, p: P, verb: Verb) -> bool:
-    """A process at the commit point holds the lock that a cancellation waits for."""
-    holds = p.process == "runs" and p.committing and p.address and rules.looks_again_at_the_commit_point
-    return holds and verb is not Verb.RELEASE
-
-
 def ended(p: P, phase: Phase | None) -> P:
-    """The process has come to its end; a cancelled one without the address."""
-    return p._replace(
-        phase=phase, process="none", ready=False, committing=False, address=p.address and phase is not Phase.CANCELLED
-    )
+    """The process has come to its end."""
+    return p._replace(phase=phase, process="none", ready=False, let_go=False, committing=False)
 
 
 def promoting_moves(rules: Rules, state: State) -> t.Iterator[Move]:
@@ -142,12 +138,14 @@ def promoting_moves(rules: Rules, state: State) -> t.Iterator[Move]:
         phase = rules.promoting_after_boot(p.phase) if p.phase and p.phase.open else p.phase
         yield Move("P boots", state._replace(p=ended(p, phase)))
         return
-    for verb in sorted(verb for verb in state.sent if not locked(rules, p, verb)):
+    for verb in sorted(state.sent):
         yield Move(f"P hears a late {verb.value}", state._replace(p=heard(rules, p, verb)[0]), fair=False)
     if p.server == "told":
         yield Move("P's server is promoted", state._replace(p=p._replace(server="promoted")))
     if p.phase is None:
         return
+    if p.phase is Phase.ACTIVE and not p.address and not state.d.address:
+        yield Move("P's service takes the address after a probe", state._replace(p=p._replace(address=True)))
     if p.phase.open or p.process == "runs":
         if p.process == "runs":
             yield Move("P's process dies", state._replace(p=p._replace(process="dead", committing=False)), fair=False)
@@ -195,23 +193,21 @@ def armed_moves(rules: Rules, state: State) -> t.Iterator[Move]:
 
 
 def commit_moves(rules: Rules, state: State) -> t.Iterator[Move]:
-    """The commit point is passed under a lock that a cancellation takes, too; the address comes first."""
+    """The commit point is passed under a lock that a cancellation takes, too."""
     p = state.p
-    going_on = p.phase is Phase.ARMED or not rules.looks_again_at_the_commit_point
-    if going_on and not p.address:
-        yield Move("P takes the address", state._replace(p=p._replace(address=True)))
-    elif going_on:
+    if p.phase is Phase.ARMED or not rules.looks_again_at_the_commit_point:
         yield Move("P commits itself", state._replace(p=p._replace(phase=Phase.PROMOTING, committing=False)))
     else:
         yield Move("P finds itself cancelled", state._replace(p=ended(p, p.phase)))
 
 
 def promotion_moves(rules: Rules, state: State) -> t.Iterator[Move]:
+    """The address is taken while the server is promoted, or after; or by the resident service of an active node."""
     p = state.p
-    if not p.address and p.server == "standby":
-        yield Move("P takes the address again", state._replace(p=p._replace(address=True)))
     if p.server == "standby":
         yield Move("P's server is told to promote", state._replace(p=p._replace(server="told")))
+    elif not p.address and (p.let_go or not rules.takes_the_address_when_let_go):
+        yield Move("P takes the address", state._replace(p=p._replace(address=True)))
     if p.server == "promoted":
         yield Move("P is active", state._replace(p=p._replace(phase=Phase.ACTIVE)))
     stopped = p._replace(address=False, server="promoted" if p.server == "promoted" else "stopped")
@@ -248,14 +244,10 @@ def demoting_moves(rules: Rules, state: State) -> t.Iterator[Move]:
 
 
 def letting_go_moves(rules: Rules, state: State) -> t.Iterator[Move]:
-    """It need not even be armed: the rules are safe without."""
+    """The peer need not even be armed: the rules are safe without."""
     d, sent = state.d, state.sent
-    if d.phase is Phase.GIVEN_UP and d.address:
-        yield Move("D removes the address", state._replace(d=d._replace(address=False)))
-        return
     if d.phase is Phase.GIVEN_UP:
-        asking = d._replace(lets_go=False, asked=Verb.RELEASE)
-        yield Move("D sends the LSN", state._replace(d=asking, sent=sent | {Verb.RELEASE}))
+        yield from address_moves(rules, state)
         return
     yield Move("D meets an obstacle", state._replace(d=d._replace(lets_go=False)), fair=False)
     if d.phase is Phase.BEGUN:
@@ -266,10 +258,22 @@ def letting_go_moves(rules: Rules, state: State) -> t.Iterator[Move]:
         yield Move("D's server stops", state._replace(d=d._replace(server="stopped")))
     elif rules.given_up_before_sent or Verb.RELEASE in sent:
         yield Move("D has given up", state._replace(d=d._replace(phase=Phase.GIVEN_UP)))
-    elif d.address:
-        yield Move("D removes the address too early", state._replace(d=d._replace(address=False)))
     else:
         yield Move("D sends the LSN too early", state._replace(sent=sent | {Verb.RELEASE}))
+
+
+def address_moves(rules: Rules, state: State) -> t.Iterator[Move]:
+    """What a node that has given up does before it concludes: the LSN, at some time the address, and word of that."""
+    d, sent = state.d, state.sent
+    if d.lets_go and Verb.RELEASE not in sent:
+        yield Move("D sends the LSN", state._replace(sent=sent | {Verb.RELEASE}))
+    elif not rules.lets_go_before_saying_so and Verb.LET_GO not in sent:
+        yield Move("D says too early that it let go", state._replace(sent=sent | {Verb.LET_GO}))
+    elif d.address:
+        yield Move("D removes the address", state._replace(d=d._replace(address=False)))
+    else:
+        asking = d._replace(lets_go=False, asked=Verb.LET_GO)
+        yield Move("D says that it let go", state._replace(d=asking, sent=sent | {Verb.LET_GO}))
 
 
 def answer_moves(rules: Rules, state: State) -> t.Iterator[Move]:
@@ -277,7 +281,7 @@ def answer_moves(rules: Rules, state: State) -> t.Iterator[Move]:
     verb = t.cast("Verb", d.asked)
     if d.reply is not None:
         yield Move("D hears", state._replace(d=d._replace(heard=d.reply, asked=None, reply=None)))
-    elif p.process != "off" and not locked(rules, p, verb):
+    elif p.process != "off":
         after, reply = heard(rules, p, verb)
         yield Move(f"P answers to {verb.value}", state._replace(d=d._replace(reply=reply), p=after))
     silent = d._replace(heard=Answer.SILENT, asked=None, reply=None)
@@ -287,7 +291,7 @@ def answer_moves(rules: Rules, state: State) -> t.Iterator[Move]:
 def concluding_moves(rules: Rules, state: State) -> t.Iterator[Move]:
     d, sent = state.d, state.sent
     if d.phase is Phase.GIVEN_UP and d.address:
-        yield Move("D removes what is left of the address", state._replace(d=d._replace(address=False)))
+        yield from address_moves(rules, state)
         return
     for patient in (True, False):
         step = rules.demoting_next(Demoting(d.phase, d.heard, patient))
@@ -299,7 +303,7 @@ def concluding_moves(rules: Rules, state: State) -> t.Iterator[Move]:
             doubting = D(Phase.IN_DOUBT, "runs", "standby", address=False, lets_go=False)
             yield Move("D is in doubt", state._replace(d=doubting))
         elif step is Step.SEND:
-            asking = state._replace(d=d._replace(asked=Verb.RELEASE), sent=sent | {Verb.RELEASE})
+            asking = state._replace(d=d._replace(asked=Verb.RELEASE), sent=sent | {Verb.RELEASE, Verb.LET_GO})
             yield Move("D sends the LSN again", asking, waits=patient)
         elif step is Step.ASK:
             yield Move("D asks", state._replace(d=d._replace(asked=Verb.ASK)), waits=patient)
@@ -346,7 +350,7 @@ def boot_moves(rules: Rules, state: State) -> t.Iterator[Move]:
     d, p = state.d, state.p
     state = state._replace(sent=state.sent | {Verb.CANCEL})
     booted = D(d.phase, "runs", "standby", address=False, lets_go=False)
-    if p.process != "off" and not locked(rules, p, Verb.CANCEL):
+    if p.process != "off":
         after, reply = heard(rules, p, Verb.CANCEL)
         ended_as = booted._replace(phase=rules.demoting_after_boot(d.phase, reply))
         yield Move("D boots", state._replace(d=ended_as, p=after))
@@ -371,14 +375,13 @@ def moves(rules: Rules, state: State) -> t.Iterator[Move]:
 def check(state: State) -> str:
     """Which safety rule does not hold in `state`; empty when all do."""
     d, p = state.d, state.p
-    if (p.phase in COMMITTED or p.address) and d.phase in OWNING:
-        return f"rule 1: two nodes may carry the address ({d.phase.value}, {p.phase.value if p.phase else None})"
+    if p.phase in COMMITTED and d.phase in OWNING:
+        return f"rule 1: two nodes may carry the address ({d.phase.value}, {p.phase.value})"
     if d.address and p.address:
         return "rule 1: two nodes carry the address"
-    leaving = d.phase in (Phase.RELEASING, Phase.BACK) or (d.phase is Phase.GIVEN_UP and Verb.RELEASE not in state.sent)
-    if d.address and d.server != "primary" and not leaving:
+    if d.address and d.server != "primary" and d.phase not in (Phase.RELEASING, Phase.GIVEN_UP, Phase.BACK):
         return "rule 2: the address is on the demoting node beside a server that is not writable"
-    if p.address and p.phase not in (Phase.ARMED, *COMMITTED):
+    if p.address and p.phase not in COMMITTED:
         return "rule 2: the address is on a promoting node that does not promote"
     if d.server == "primary" and p.server == "promoted":
         return "rule 3: two databases are writable"

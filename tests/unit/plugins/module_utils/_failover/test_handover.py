@@ -239,7 +239,14 @@ MISTAKES: dict[str, tuple[Rules, str]] = {
         Rules(looks_again_at_the_commit_point=False),
         "rule 1",
     ),
-    "a cancelled node keeps the address": (Rules(cancelling_removes_the_address=False), "rule"),
+    "the address is taken before it was let go": (
+        Rules(takes_the_address_when_let_go=False),
+        "rule 1: two nodes carry",
+    ),
+    "a node says that it let the address go before it does": (
+        Rules(lets_go_before_saying_so=False),
+        "rule 1: two nodes carry",
+    ),
     "silence is taken for 'cancelled'": (
         Rules(demoting_next=without(demoting_next, when=_given_up(Answer.SILENT), then=Step.TAKE_BACK)),
         "rule 3",
