@@ -14,10 +14,10 @@ import typing as t
 
 import pytest
 
-from ansible_collections.duplex.failover.plugins.module_utils._failover import demotion, promotion
+from ansible_collections.duplex.failover.plugins.module_utils._failover import demotion, promotion, service
 from ansible_collections.duplex.failover.plugins.module_utils._failover.files import write_json
 from ansible_collections.duplex.failover.plugins.module_utils._failover.handover import Phase
-from ansible_collections.duplex.failover.plugins.module_utils._failover.messages import Verb
+from ansible_collections.duplex.failover.plugins.module_utils._failover.messages import GrantRequest, Verb
 from ansible_collections.duplex.failover.plugins.module_utils._failover.model import Role
 
 from . import simulated_postgres
@@ -498,3 +498,110 @@ def test_the_server_dies_while_the_handover_begins(build: Build) -> None:
     one.at_any_step = crash
     demoting, _, why = end_of(site)
     assert demoting is Phase.ROLLED_BACK and "no server" in why and active_of(site) is one
+
+
+# --- obstacles, and killed on the way out -----------------------------------------------------------------------------
+
+
+def cut_link(site: SimulatedSite) -> None:
+    """The LSN is sent into the void, and nothing is heard for a long time."""
+    one = site.nodes[0]
+
+    def cut(name: str) -> None:
+        if name == "say release":
+            site.linked = False
+            site.processes.start("the cable is put back", lambda: setattr(site, "linked", True), after=120)
+
+    one.at_any_step = cut
+
+
+def break_promotion(site: SimulatedSite) -> None:
+    site.nodes[1].postgres.promotes = False
+
+
+def break_take_back(site: SimulatedSite) -> None:
+    """The server does not stop, and the address is somebody else's for a while when it is to come back."""
+    one = site.nodes[0]
+    one.postgres.refuses_to_stop = True
+
+    def occupy(name: str) -> None:
+        if name == "journaled: handover taking back":
+            site.strangers = ("02:00:00:00:00:99",)
+            site.processes.start("the stranger leaves", lambda: setattr(site, "strangers", ()), after=20)
+
+    one.at_any_step = occupy
+
+
+@pytest.mark.parametrize("obstacle", [cut_link, break_promotion, break_take_back])
+def test_killed_after_any_phase_of_a_handover_that_fails_its_end_is_the_same(
+    build: Build, obstacle: t.Callable[[SimulatedSite], None]
+) -> None:
+    plain = build()
+    obstacle(plain)
+    expected = end_of(plain)[:2]
+    points = [
+        (side, step)
+        for side, node in enumerate(plain.nodes)
+        for step in dict.fromkeys(node.steps)
+        if step.startswith(("journaled: handover", "journal: settled", "restart duplex-startup"))
+    ]
+    for side, point in points:
+        site = build()
+        node = site.nodes[side]
+        obstacle(site)
+        before, cut = node.at_any_step, [point]
+
+        def also_kill(name: str, node: SimulatedNode = node, before: t.Any = before, cut: list[str] = cut) -> None:
+            before(name)
+            if [name] == cut:
+                cut.clear()
+                kill(node)
+
+        node.at_any_step = also_kill
+        try:
+            end = end_of(site)
+        except Killed:
+            settle_down(site, point)
+            continue
+        # A process that dies before its node has let go, or has committed itself, ends the handover by that.
+        assert end[:2] == expected or end[:2] == (Phase.ROLLED_BACK, Phase.CANCELLED), (point, end)
+        site.processes.end()
+
+
+def test_a_server_that_somebody_starts_while_its_role_is_handed_over_is_a_standby(build: Build) -> None:
+    site = build()
+    one = site.nodes[0]
+    found: list[bool] = []
+
+    def start(name: str) -> None:
+        if name == "say release":
+            one.postgres.start()
+            found.append(one.postgres.recovering)
+
+    one.at_any_step = start
+    identifier = demotion.begin(one.ports)
+    settle_down(site)
+    assert found == [True] and phases(site, one, identifier) == (Phase.DONE, Phase.ACTIVE)
+
+
+def test_a_node_at_a_handover_grants_its_role_to_nobody(build: Build) -> None:
+    site = build()
+    one, two = site.nodes
+    request = GrantRequest("x", "y", two.state.boot_id())
+    for phase, refused in (("given up", True), ("taking back", True), ("following", False)):
+        one.ports.journal.append("handover", id="h", side="demoting", phase=phase)
+        answer = service.grant(one.ports, request)
+        assert ("is at handover h" in answer.reason) == refused, phase
+
+
+def test_the_end_of_one_handover_leaves_what_the_next_has_been_told(build: Build) -> None:
+    state = build().nodes[0].state
+    state.begin_handover("first", "promoting")
+    state.tell("first", promotion.CANCELLED)
+    state.begin_handover("second", "promoting")
+    state.tell("second", promotion.RELEASED, lsn="0/1")
+    state.end_handover("first")
+    assert state.handover() == {"id": "second", "side": "promoting"}
+    assert state.told("second", promotion.RELEASED) and not state.told("first", promotion.RELEASED)
+    state.end_handover("second")
+    assert state.handover() is None and not state.told("second", promotion.RELEASED)
