@@ -34,7 +34,7 @@ class ActionModule(ActionBase):
         while True:
             begun = self._execute_module(module_name=MODULE, module_args=options, task_vars=task_vars)
             self._show_checks(begun)
-            if begun.get("state") != "running":
+            if begun.get("state") != "running" and not begun.get("resumed"):
                 return begun
             if begun.get("resumed"):
                 display.display(f"{self._node}: following handover {begun['handover_id']}, which was not finished")

@@ -155,7 +155,6 @@ import typing as t
 
 from ..module_utils._failover import demotion, preflight, switchover
 from ..module_utils._failover.errors import FailoverError
-from ..module_utils._failover.model import Role
 from ..module_utils._module import new_module, node_ports
 
 if t.TYPE_CHECKING:
@@ -184,8 +183,7 @@ def exchange(module: AnsibleModule, ports: Ports) -> dict[str, t.Any]:
     unfinished = switchover.unfinished(ports)
     if unfinished and not module.check_mode:
         return {**report(ports, unfinished), "resumed": True}
-    active = config.node if ports.state.role() is Role.ACTIVE else config.peer
-    if wanted == active.inventory_hostname:
+    if wanted == switchover.active(ports):
         return {"changed": False, "state": "unchanged", "message": f"{wanted} is active already"}
     switchover.must_be_active(ports)
     if not module.check_mode:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import typing as t
 
-from . import demotion, preflight
+from . import demotion, observe, preflight
 from .errors import FailoverError, PeerSilent
 from .follow import conninfo
 from .handover import Phase
@@ -57,6 +57,14 @@ def target(config: SiteConfig, wanted: str | None) -> str:
             f"{config.node.inventory_hostname} and {config.peer.inventory_hostname}"
         )
     return names[wanted]
+
+
+def active(ports: Ports) -> str | None:
+    """The inventory name of the node that is active, by its own word; None when neither says so."""
+    if ports.state.role() is Role.ACTIVE:
+        return ports.config.node.inventory_hostname
+    peer, _ = observe.peer(ports)
+    return ports.config.peer.inventory_hostname if peer is not None and peer.role is Role.ACTIVE else None
 
 
 def must_be_active(ports: Ports) -> None:
