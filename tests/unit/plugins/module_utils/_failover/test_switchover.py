@@ -24,6 +24,8 @@ from . import simulated_postgres
 from .simulated import Killed, SimulatedNode, SimulatedSite
 from .simulated_processes import cooperate, current
 
+pytestmark = [pytest.mark.simulation, pytest.mark.no_cover]
+
 SERVICE = "duplex.service"
 TIME = 600.0
 """Seconds within which a handover and what follows of it is over, whatever happened."""
