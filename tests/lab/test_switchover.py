@@ -74,7 +74,8 @@ def test_check_mode_prints_the_plan_and_touches_nothing(site: Site) -> None:
     for words in (
         f"{standby}: arm",
         f"{active}: stop PostgreSQL",
-        f"{standby}: record the promotion",
+        f"{standby}: replay WAL past that LSN; record the promotion: the commit point",
+        f"{active}: remove {harness.SHARED_ADDRESS} from eth0",
         f"+    active: {standby}",
         "expected outage",
     ):
