@@ -33,7 +33,7 @@ demo: setup ## Build a site of two nodes, use it, reboot its nodes, exchange the
 
 .PHONY: test
 test: setup ## Run every check: lint, unit tests, molecule scenarios (15 to 20 minutes)
-	@DUPLEX_LAB=$(TEST_LAB) tools/test $(LINT) unit unit-python39 molecule
+	@DUPLEX_LAB=$(TEST_LAB) tools/test $(LINT) unit unit-python39 simulation molecule
 
 .PHONY: setup
 setup: ## Install what the other targets need: Debian packages and .venv
@@ -46,7 +46,11 @@ venv:
 
 .PHONY: unit
 unit: venv ## Run the unit tests, and check that the rules are covered completely (seconds)
-	@pytest --quiet --tb=short --cov --cov-report=term
+	@pytest --quiet --tb=short -m 'not simulation' --cov --cov-report=term
+
+.PHONY: simulation
+simulation: venv ## Cut a switchover of two simulated nodes at every step (a minute)
+	@pytest --quiet --tb=short -m simulation
 
 .PHONY: unit-python39
 unit-python39: venv ## Run the unit tests of the package under Python 3.9, the oldest that a node may have

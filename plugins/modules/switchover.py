@@ -10,7 +10,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: switchover
 short_description: Exchange the roles of a site's two nodes
-version_added: 0.1.0
+version_added: 0.2.0
 description:
   - Hands the role of the active node, on which it has to run, to the standby. Application, shared address and database
     move together; nothing that was acknowledged is lost.

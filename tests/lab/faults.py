@@ -87,8 +87,9 @@ class Fault:
     """One fault. Without a damage the process is killed at its point; with one it waits there meanwhile.
 
     `ends` is where the role has to be: forward, back, or either where both are right. `repair` is what an operator
-    does, in the field or by the command that Duplex names. `says` is in what a run shows that fails all the same.
-    `lossy`: a node that has acknowledged something is cut off, and the other one takes the role as startup_policy says.
+    does, in the field or by the command that Duplex names. `says` is in what a run shows that fails all the same; the
+    repair then comes after the run. `lossy`: a node that has acknowledged something is cut off, and the other one takes
+    the role as startup_policy says.
     """
 
     name: str

@@ -74,7 +74,7 @@ def test_check_mode_prints_the_plan_and_touches_nothing(site: Site) -> None:
     for words in (
         f"{standby}: arm",
         f"{active}: stop PostgreSQL",
-        f"{standby}: promote",
+        f"{standby}: record the promotion",
         f"+    active: {standby}",
         "expected outage",
     ):

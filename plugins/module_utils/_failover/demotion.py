@@ -7,7 +7,7 @@ The order is that of the clients, who get an error at once and never silence: a 
 from an address that is gone never comes. PostgreSQL ends their sessions with a reason and refuses new ones; once it has
 shut down the kernel refuses them, at this node's cost and not at that of the promotion; when the peer is writable the
 address moves, for 2 ms without an owner (measured against taking the address before the promotion, whose time doubled,
-and letting it go before, which cost two of three clients a second: docs/performance.md).
+and letting it go before, which cost two of three clients a second: docs/switchover.md).
 """
 
 from __future__ import annotations

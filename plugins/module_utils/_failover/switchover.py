@@ -155,8 +155,8 @@ def what_next(progress: Progress, config: SiteConfig) -> str:
         return f"{peer} is active, {node} follows it"
     if progress.state == "unprotected":
         return (
-            f"{peer} is active, but {node} does not follow it ({why}): the site is unprotected; see duplexctl status "
-            f"on {node}, and if its data has diverged run there: duplexctl join --rebuild"
+            f"{peer} is active, but {node} does not follow it ({why}): the site is unprotected; remove the cause, then "
+            f"run on {node}: duplexctl startup (if its data has diverged: duplexctl join --rebuild)"
         )
     if progress.state == "rolled back":
         return f"nothing has changed, {node} has its role again: {why}"

@@ -53,7 +53,7 @@ def is_reset(connection: socket.socket) -> bool:
         return connection.recv(1) == b""
     except ConnectionResetError:
         return True
-    except TimeoutError:
+    except OSError:  # the time-out is a class of its own before Python 3.10
         return False
 
 

@@ -24,8 +24,7 @@ from . import simulated_postgres
 from .simulated import Killed, SimulatedNode, SimulatedSite
 from .simulated_processes import cooperate, current
 
-# The rules are covered elsewhere, and a tracer makes three times as much of all the switches between threads.
-pytestmark = pytest.mark.no_cover
+pytestmark = [pytest.mark.simulation, pytest.mark.no_cover]
 
 SERVICE = "duplex.service"
 TIME = 600.0

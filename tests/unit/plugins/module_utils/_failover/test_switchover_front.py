@@ -97,7 +97,7 @@ def test_a_state_follows_from_the_phase(phase: Phase, state: str) -> None:
         (
             Phase.DONE,
             "no server",
-            ("unprotected", "no server", "duplexctl status on london-1", "duplexctl join --rebuild"),
+            ("unprotected", "no server", "run on london-1: duplexctl startup", "duplexctl join --rebuild"),
         ),
         (Phase.ROLLED_BACK, "the peer is silent", ("london-1", "role", "the peer is silent")),
         (Phase.IN_DOUBT, "no answer", ("cannot tell", "no answer", "run on london-1: duplexctl startup")),
