@@ -30,6 +30,9 @@ if t.TYPE_CHECKING:
 RETRY_SECONDS = 0.01
 """Between two questions in a wait; a promotion takes 50 ms (measured, PostgreSQL 15)."""
 
+NOTICE_SECONDS = 10.0
+"""For systemd to notice the end of a postmaster, whose lock file goes before its process does."""
+
 SNAPSHOT = """
 SELECT json_build_object(
   'in_recovery', pg_is_in_recovery(),
@@ -366,8 +369,9 @@ class Postgres:
 
     def start_and_wait(self, *, timeout: float) -> None:
         """Start the unit and return when the server answers; DatabaseError when it does not within `timeout` s."""
-        checked(self._runner, ["systemctl", "start", self._where.unit], timeout=timeout)
         deadline = time.monotonic() + timeout
+        self._await_noticed_end(patience=min(timeout, NOTICE_SECONDS))
+        checked(self._runner, ["systemctl", "start", self._where.unit], timeout=timeout)
         while True:
             try:
                 self.in_recovery()
@@ -376,6 +380,15 @@ class Postgres:
                 if time.monotonic() > deadline:
                     raise
             time.sleep(0.1)
+
+    def _await_noticed_end(self, *, patience: float) -> None:
+        """Wait while systemd still takes a postmaster for alive that is gone: until then a start is none (seen)."""
+        deadline = time.monotonic() + patience
+        asked = ["systemctl", "is-active", "--quiet", self._where.unit]
+        while not self.postmaster_runs() and self._runner(asked, timeout=10).status == 0:
+            if time.monotonic() > deadline:
+                return
+            time.sleep(0.05)
 
     def stop(self, *, timeout: float) -> None:
         """Have systemd stop the unit; its ExecStopPost writes standby.signal and removes the shared address."""
