@@ -9,17 +9,25 @@ SHELL := /bin/sh
 LAB := lab
 TEST_LAB := test
 CAMPAIGN_LAB := campaign
-# How often `make campaign` repeats each fault.
+ARTIFACT_LAB := artifact
+# How often `make campaign` repeats each cut of a switchover, and the numbers of the faults that it injects: none for all.
 CAMPAIGN := 1
+FAULTS :=
 BENCH_LAB := bench
 RUNS := 20
+# The stories of `make simulate`: how many, from which seed on; SEED=12345 tells that one.
+SEEDS := 100000
+FIRST := 0
+SEED :=
+SCALE_LAB := scale
+FLEET_LAB := fleet
 KEEP := 0
 
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 # ansible-lint and molecule look here; everybody else reads ansible.cfg.
 export ANSIBLE_COLLECTIONS_PATH := $(CURDIR)/.collections:$(HOME)/.ansible/collections:/usr/share/ansible/collections
-# Tools that write next to their subject write elsewhere.
-export PYTHONDONTWRITEBYTECODE := 1
+# No __pycache__ next to the sources; without any bytecode each start of Ansible takes half as long again.
+export PYTHONPYCACHEPREFIX := $(CURDIR)/.venv/bytecode
 
 LINT := lint-python lint-types lint-yaml lint-ansible lint-docs lint-package
 
@@ -32,8 +40,8 @@ demo: setup ## Build a site of two nodes, use it, reboot its nodes, exchange the
 	@DUPLEX_LAB=$(LAB) tools/demo
 
 .PHONY: test
-test: setup ## Run every check: lint, unit tests, molecule scenarios (15 to 20 minutes)
-	@DUPLEX_LAB=$(TEST_LAB) tools/test $(LINT) unit unit-python39 simulation molecule
+test: setup ## Run the checks: lint, unit tests, molecule scenarios, ansible-test on the built collection (half an hour)
+	@tools/test molecule -- $(LINT) unit unit-python39 simulation ansible-test
 
 .PHONY: setup
 setup: ## Install what the other targets need: Debian packages and .venv
@@ -49,8 +57,13 @@ unit: venv ## Run the unit tests, and check that the rules are covered completel
 	@pytest --quiet --tb=short -m 'not simulation' --cov --cov-report=term
 
 .PHONY: simulation
-simulation: venv ## Cut a switchover of two simulated nodes at every step (a minute)
+simulation: venv ## Cut a switchover of two simulated nodes at every step, and play random stories (two minutes)
 	@pytest --quiet --tb=short -m simulation
+
+.PHONY: simulate
+simulate: venv ## Play SEEDS random stories of two simulated nodes on all processors; SEED=12345 tells one
+	@PYTHONPATH=$(CURDIR)/.collections python -m ansible_collections.duplex.failover.tests.unit.plugins.module_utils._failover.simulation \
+		$(if $(SEED),--seed $(SEED),--seeds $(SEEDS) --first $(FIRST))
 
 .PHONY: unit-python39
 unit-python39: venv ## Run the unit tests of the package under Python 3.9, the oldest that a node may have
@@ -81,16 +94,35 @@ lint-package: venv
 	@tools/package-check
 
 .PHONY: molecule
-molecule: setup ## Run the molecule scenarios on real nodes; SCENARIO=reboot runs one of them
+molecule: setup ## Run the molecule scenarios of make test on real nodes; SCENARIO=media runs one, whichever it is
 	@DUPLEX_LAB=$(TEST_LAB) tools/molecule-test $(SCENARIO)
 
+.PHONY: artifact
+artifact: setup ## Run the example on real nodes from the built collection alone, with the oldest and the newest Ansible
+	@DUPLEX_LAB=$(ARTIFACT_LAB) tools/artifact-test
+
+.PHONY: ansible-test ansible-test-newest
+ansible-test: venv ## Run ansible-test sanity and units on the built collection, with the oldest ansible-core
+	@tools/ansible-test oldest
+
+ansible-test-newest: venv ## The same with the newest ansible-core that this machine can have
+	@tools/ansible-test newest
+
 .PHONY: campaign
-campaign: setup ## Cut a switchover at every step (about 40 minutes); CAMPAIGN=N repeats each fault N times
-	@DUPLEX_LAB=$(CAMPAIGN_LAB) CAMPAIGN=$(CAMPAIGN) tools/campaign
+campaign: setup ## Inject every fault that a site has to survive, and renew docs/faults.md (hours); FAULTS="10 14" some of them
+	@DUPLEX_LAB=$(CAMPAIGN_LAB) CAMPAIGN=$(CAMPAIGN) tools/campaign $(FAULTS)
 
 .PHONY: bench
 bench: setup ## Measure switchovers side by side with the fastest possible; RUNS=4 is a short run, KEEP=1 leaves the lab up
 	@DUPLEX_LAB=$(BENCH_LAB) RUNS=$(RUNS) KEEP=$(KEEP) tools/bench
+
+.PHONY: scale
+scale: setup ## Measure site.yml for 1, 2 and 4 sites in one run, in seconds per site
+	@DUPLEX_LAB=$(SCALE_LAB) tools/with-lab python -m ansible_collections.duplex.failover.bench.scale
+
+.PHONY: fleet
+fleet: setup ## Break one of two sites of a run in several ways, and look that the other does not notice (5 minutes)
+	@DUPLEX_LAB=$(FLEET_LAB) tools/with-lab pytest --verbose --tb=short tests/lab/test_fleet.py
 
 .PHONY: lab-up
 lab-up: setup ## Build the lab of real nodes, without anything installed on them

@@ -3,8 +3,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The three clients of the benchmark, each a program of its own at the client's seat.
 
-Each inserts numbered rows through the address until a line comes on standard input, and then until it has seen the
-server's timeline change. It prints `ready` at the first acknowledgement and its account, one JSON object, at the end.
+Each inserts numbered rows through the address until it has seen the server's timeline change, and a moment longer: what
+comes after is not measured, and the nodes of a lab share the processors with it. It prints `here` once it is loaded,
+begins at the first line on standard input, prints `ready` at its first acknowledgement, and after the second line its
+account, one JSON object.
 """
 
 from __future__ import annotations
@@ -34,6 +36,8 @@ INSERT INTO entries (run, number) VALUES (%s, %s) RETURNING left(pg_walfile_name
 PAUSE = 0.01
 LIMIT = 10.0
 PATIENCE = 20.0
+"""Seconds that a client has for its crossing after it was told that the switchover is over."""
+AFTERWARDS = 0.5
 WORKERS = 400
 
 
@@ -116,8 +120,14 @@ def _insert(tally: Tally, connection: t.Any, number: int) -> None:
 CLIENTS = {"a": overlapping, "b": sequential, "c": lasting}
 
 
+def wait_for_a_line(told: threading.Event) -> None:
+    """Say when a line has come on standard input, or its end."""
+    sys.stdin.readline()
+    told.set()
+
+
 def main() -> None:
-    """Insert until told to end, then give the account."""
+    """Insert until the server has changed, and give the account when told to."""
     parser = argparse.ArgumentParser(description="Insert numbered rows as one of three kinds of client.")
     parser.add_argument("--client", required=True, choices=CLIENTS)
     parser.add_argument("--dsn", required=True, help="libpq connection string of the database")
@@ -127,14 +137,21 @@ def main() -> None:
     end = threading.Event()
     loop = functools.partial(CLIENTS[options.client], tally, options.dsn, end.is_set)
     thread = threading.Thread(target=loop, daemon=True)
-    thread.start()
+    print("here", flush=True)
     sys.stdin.readline()
+    thread.start()
+    told = threading.Event()
+    threading.Thread(target=wait_for_a_line, args=[told], daemon=True).start()
+    while not tally.crossed() and not told.is_set():
+        time.sleep(PAUSE)
     deadline = time.monotonic() + PATIENCE
     while not tally.crossed() and time.monotonic() < deadline:
         time.sleep(PAUSE)
+    time.sleep(AFTERWARDS)
     end.set()
     # What hangs is given up: the account says what was acknowledged until here.
     thread.join(timeout=1.0)
+    told.wait()
     account = {
         "run": tally.run,
         "ended": time.monotonic(),

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import json
 import pathlib
+import re
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import typing as t
 
@@ -18,6 +20,8 @@ from .model import Outcome, TrialError
 
 PLAYBOOK = harness.CHECKOUT / "switchover.yml"
 PLAY_LIMIT = 180.0
+BEGUN = re.compile(r"preflight: \d+ of \d+ checks passed")
+"""What the playbook says once the nodes have begun the handover: its outage is a second or two away."""
 SETTLE_LIMIT = 120.0
 
 
@@ -32,15 +36,15 @@ class Duplex:
         self.site = harness.Site()
         self.active = self.site.settle(within=SETTLE_LIMIT)
 
-    def switch(self) -> Outcome:
+    def switch(self, begin: t.Callable[[], None]) -> Outcome:
         """Run the playbook; give what its report says."""
         source, target = self.active, harness.Site.peer_of(self.active)
-        begin = time.monotonic()
-        report = run_playbook(target)
+        begun = time.monotonic()
+        report = run_playbook(target, begin)
         if report.get("result") != "done":
             raise TrialError(f"the switchover to {target} ended {report.get('result')!r}: {json.dumps(report)[:500]}")
         self.active = target
-        return Outcome(source, target, begin, time.monotonic(), phases(report), report=report)
+        return Outcome(source, target, begun, time.monotonic(), phases(report), report=report)
 
     def restore(self) -> bool:
         """Wait until the site is in its normal state, whichever node is active."""
@@ -51,27 +55,48 @@ class Duplex:
         return True
 
 
-def run_playbook(target: str) -> dict[str, t.Any]:
+def run_playbook(target: str, begin: t.Callable[[], None]) -> dict[str, t.Any]:
     """Switch over to a node; give the report of the switchover. All that is known of the playbook is here."""
     with tempfile.TemporaryDirectory() as directory:
         reports = pathlib.Path(directory) / "reports.json"
         inventories = [f"--inventory={path}" for path in harness.INVENTORIES]
-        program = pathlib.Path(sys.executable).with_name("ansible-playbook")
         options = [
             "--limit=london",
             f"--extra-vars=switchover_to={target}",
             f"--extra-vars=switchover_report_to={reports}",
         ]
-        try:
-            done = harness.run(program, *inventories, PLAYBOOK, *options, timeout=PLAY_LIMIT, check=False)
-        except subprocess.TimeoutExpired as error:
-            raise TrialError(f"switchover.yml did not end within {PLAY_LIMIT:.0f} s") from error
-        if done.status:
-            raise TrialError(f"switchover.yml ended with status {done.status}: {last_words(done.said)}")
+        program = pathlib.Path(sys.executable).with_name("ansible-playbook")
+        status, said = watched([str(program), *inventories, str(PLAYBOOK), *options], begin)
+        if status:
+            raise TrialError(f"switchover.yml ended with status {status}: {last_words(said)}")
         try:
             return only_report(json.loads(reports.read_text(encoding="utf-8")))
         except (OSError, ValueError) as error:
             raise TrialError(f"switchover.yml left no report: {error}") from error
+
+
+def watched(command: list[str], begin: t.Callable[[], None]) -> tuple[int, str]:
+    """Run the playbook, and call `begin` once it says that the handover has begun; give its status and all it said."""
+    said = []
+    with subprocess.Popen(
+        command,
+        cwd=harness.CHECKOUT,
+        env=harness.environment(),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as playbook:
+        overdue = threading.Timer(PLAY_LIMIT, playbook.kill)
+        overdue.start()
+        try:
+            for line in t.cast("t.IO[str]", playbook.stdout):
+                said.append(line)
+                if BEGUN.search(line):
+                    begin()
+        finally:
+            overdue.cancel()
+    return playbook.returncode, "".join(said)
 
 
 def only_report(found: t.Any) -> dict[str, t.Any]:

@@ -23,6 +23,8 @@ VERSION = "15"
 DATA = f"/var/lib/postgresql/{VERSION}/limit"
 HELPER = pathlib.Path(__file__).with_name("node_helper.py")
 ANSWER_LIMIT = 60.0
+LEAD = 1.5
+"""Seconds in which the clients insert before: about as long as Duplex's nodes prepare a handover that has begun."""
 
 ORDERS = ("before-stop", "while-promoting", "after-promotion", "swap")
 """When the address moves: before the stop; between stop and promotion; released then and taken after the promotion;
@@ -77,8 +79,9 @@ class Helper:
             "data": DATA,
             "dsn": f"host=/var/run/postgresql port={PORT} user=duplex dbname=postgres application_name=limit-helper",
         }
-        # As a service of the node, so that it gets the share of the processor that Duplex's own programs get.
-        command = ["systemd-run", "--quiet", "--pipe", "--wait", "--collect", "/usr/bin/python3", "-c"]
+        # A service as nice as Duplex's own, so that it gets the share of the processor that they get.
+        service = ["systemd-run", "--quiet", "--pipe", "--wait", "--collect", "--nice=-10"]
+        command = [*service, "/usr/bin/python3", "-c"]
         self._process = subprocess.Popen(
             ["tools/lab", "exec", node, "--", *command, HELPER.read_text(encoding="utf-8"), json.dumps(options)],
             cwd=harness.CHECKOUT,
@@ -179,7 +182,7 @@ class Limit:
         active = self._helpers[self.active]
         _wait(lambda: bool(active.do("sql", streaming)[0][0]), "the limit's standby streams")
 
-    def switch(self) -> Outcome:
+    def switch(self, begin: t.Callable[[], None]) -> Outcome:
         """Exchange the roles; give what the helpers saw."""
         self._usable = False
         source, target = self.active, self.standby
@@ -189,7 +192,9 @@ class Limit:
         new.do("sql", "CHECKPOINT")
         new.do("sql", "SELECT pg_create_physical_replication_slot('limit', true)")
         new.tell("take_over", self._order)
-        begin = time.monotonic()
+        begin()
+        time.sleep(LEAD)
+        begun = time.monotonic()
         old.tell("hand_over", self._order)
         failure = None
         moments: dict[str, float] = {}
@@ -201,7 +206,7 @@ class Limit:
         if failure:
             raise failure
         self.active, self._usable = target, True
-        return Outcome(source, target, begin, time.monotonic(), phases(moments), moments)
+        return Outcome(source, target, begun, time.monotonic(), phases(moments), moments)
 
     def restore(self) -> bool:
         """Bring the old active back as standby, outside the outage; after a failure, make everything anew."""
@@ -239,9 +244,9 @@ class StandIn:
         """The active node."""
         return self._limit.active
 
-    def switch(self) -> Outcome:
+    def switch(self, begin: t.Callable[[], None]) -> Outcome:
         """Exchange the roles."""
-        return self._limit.switch()
+        return self._limit.switch(begin)
 
     def restore(self) -> bool:
         """Bring the old active back."""

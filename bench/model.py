@@ -40,8 +40,11 @@ class Method(t.Protocol):
         """The node that is active as far as is known."""
         ...
 
-    def switch(self) -> Outcome:
-        """Exchange the roles; TrialError when that fails."""
+    def switch(self, begin: t.Callable[[], None]) -> Outcome:
+        """Exchange the roles, and have the clients begin a second or two before they notice; TrialError when it fails.
+
+        Clients that insert for longer than others have more of their attempts waiting on a machine that is busy.
+        """
         ...
 
     def restore(self) -> bool:

@@ -23,7 +23,7 @@ PACKAGE = __package__
 
 
 class Observer:
-    """One program at the client's seat, from its `ready` to its account."""
+    """One program at the client's seat, from its `here` to its account."""
 
     def __init__(self, what: str, module: str, *arguments: str) -> None:
         self._what = what
@@ -44,12 +44,16 @@ class Observer:
             raise TrialError(f"{self._what} ended without an account")
         return line
 
+    def wait_until_here(self) -> None:
+        """Return when it has been loaded; the watcher has begun then, too."""
+        self._line(READY_LIMIT)
+
     def wait_until_ready(self) -> None:
-        """Return when it has begun."""
+        """Return when the server has acknowledged a row of this client."""
         self._line(READY_LIMIT)
 
     def tell(self) -> None:
-        """Tell it to end."""
+        """Tell it to begin, or to end."""
         assert self._process.stdin
         self._process.stdin.write(b"\n")
         self._process.stdin.flush()
@@ -73,27 +77,40 @@ def dsn(host: str, port: int) -> str:
 
 
 class Observers:
-    """All of them, as a context: inside, the clients insert and the watcher watches."""
+    """All of them, as a context: inside, the watcher watches, and the clients insert from begin() on."""
 
     def __init__(self, *, host: str, port: int, run: str, kinds: t.Sequence[str] = KINDS) -> None:
         seat = topology.plan("any").host(harness.CLIENT)
         watcher = [f"--mac={seat.mac}", f"--address={seat.address.ip}", f"--target={host}"]
         self._all: dict[str, Observer] = {}
+        self.begun = False
         try:
             self._all["owners"] = Observer("the watcher of the address", "owners", *watcher)
             for kind in kinds:
                 options = [f"--client={kind}", f"--dsn={dsn(host, port)}", f"--run={run}-{kind}"]
                 self._all[kind] = Observer(f"client ({kind})", "clients", *options)
             for observer in self._all.values():
-                observer.wait_until_ready()
+                observer.wait_until_here()
         except BaseException:
             self.close()
             raise
 
+    def begin(self) -> None:
+        """Have the clients insert; return when each has had a row acknowledged."""
+        self.begun = True
+        for observer in self._clients():
+            observer.tell()
+        for observer in self._clients():
+            observer.wait_until_ready()
+
+    def _clients(self) -> list[Observer]:
+        return [observer for name, observer in self._all.items() if name != "owners"]
+
     def accounts(self) -> dict[str, dict[str, t.Any]]:
         """Tell all of them to end when they have seen the new server; give their accounts."""
-        clients = [observer for name, observer in self._all.items() if name != "owners"]
-        for observer in clients:
+        if not self.begun:
+            raise TrialError("the switchover ended without having begun")
+        for observer in self._clients():
             observer.tell()
         accounts = {name: observer.account() for name, observer in self._all.items() if name != "owners"}
         # What comes late, comes soon.

@@ -93,7 +93,7 @@ def watch(
                 asked += 1
                 at = max(at + EVERY, time.monotonic())
                 if asked == 1:
-                    print("ready", flush=True)
+                    print("here", flush=True)
 
 
 def main() -> None:

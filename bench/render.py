@@ -137,6 +137,11 @@ def _counts(result: Result) -> str:
 
 def page(text: str, result: Result, *, plot: str) -> str:
     """Give the page with the result between its markers."""
-    head, _, rest = text.partition(BEGIN)
-    _, _, tail = rest.partition(END)
-    return f"{head}{BEGIN}\n\n{table(result)}\n\n![Outages and phases]({plot})\n\n{END}{tail}"
+    return between(text, BEGIN, END, f"{table(result)}\n\n![Outages and phases]({plot})")
+
+
+def between(text: str, begin: str, end: str, content: str) -> str:
+    """Give a page with other content between two markers."""
+    head, _, rest = text.partition(begin)
+    _, _, tail = rest.partition(end)
+    return f"{head}{begin}\n\n{content}\n\n{end}{tail}"

@@ -23,8 +23,6 @@ MOST_FAILURES = 3
 """In a row, of one method: then something is broken, and more of the same would only take time."""
 FAILURES = (TrialError, AssertionError, OSError, ValueError)
 """What the methods and the harness raise when a node, a program or an answer is not as it should be."""
-BEFORE, AFTER = 0.7, 0.5
-"""Seconds in which the clients insert undisturbed, before and after."""
 
 _begin = time.monotonic()
 
@@ -65,12 +63,12 @@ def trial(method: Method, ledger: Ledger, *, load: str, number: int) -> dict[str
     pressure = Load(method.host, method.port) if load == "loaded" else NoLoad()
     failure: Exception | None = None
     with pressure, Observers(host=method.host, port=method.port, run=run) as observers:
-        time.sleep(BEFORE)
         try:
-            outcome = method.switch()
+            outcome = method.switch(observers.begin)
         except FAILURES as error:
+            if not observers.begun:
+                raise
             failure = error
-        time.sleep(AFTER)
         accounts = observers.accounts()
     rows = {kind: [stats.Acknowledged(*row) for row in accounts[kind]["acknowledged"]] for kind in KINDS}
     for kind in KINDS:

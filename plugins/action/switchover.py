@@ -16,6 +16,8 @@ display = Display()
 
 MODULE = "duplex.failover.switchover"
 PAUSE = 0.5
+WAIT = 5.0
+"""Seconds between two looks at a handover that goes on. Most end within the first: none disturbs the exchange."""
 TIMEOUT = 600
 FAILED = ("unprotected", "rolled back", "in doubt")
 
@@ -78,7 +80,7 @@ class ActionModule(ActionBase):
     def _ask(self, identifier: str, task_vars: dict[str, t.Any] | None) -> dict[str, t.Any]:
         try:
             return self._execute_module(
-                module_name=MODULE, module_args={"handover_id": identifier}, task_vars=task_vars
+                module_name=MODULE, module_args={"handover_id": identifier, "wait": WAIT}, task_vars=task_vars
             )
         except AnsibleConnectionFailure as exc:
             return {"failed": True, "msg": str(exc)}

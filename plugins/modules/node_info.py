@@ -51,7 +51,7 @@ status:
     - Its keys are RV(ignore:schema), RV(ignore:version), RV(ignore:site), RV(ignore:node), RV(ignore:node_number),
       RV(ignore:role), RV(ignore:reason), RV(ignore:since), RV(ignore:hold), RV(ignore:handover),
       RV(ignore:shared_address), RV(ignore:unique_address), RV(ignore:database), RV(ignore:replication),
-      RV(ignore:peer), RV(ignore:alarms) and RV(ignore:level).
+      RV(ignore:peer), RV(ignore:media), RV(ignore:alarms) and RV(ignore:level).
   returned: always
   type: dict
   contains:
@@ -90,6 +90,11 @@ status:
       type: dict
     peer:
       description: Whether the peer answers, its role and version.
+      type: dict
+    media:
+      description:
+        - The media server that the node is configured with, its hostname, address and port, whether it answers,
+          the nodes that are configured with it, and the one that it belongs to now; V(null) without one.
       type: dict
     alarms:
       description: What an operator should know, each with level, name and text.

@@ -60,6 +60,12 @@ joined:
   description: Whether the node's data has joined its site.
   returned: success
   type: bool
+site_cluster:
+  description: Version and name of the cluster that the node's site has; empty on a host that is no node.
+  returned: success
+  type: str
+  sample: 15-main
+  version_added: 0.2.0
 cluster:
   description: State of the cluster's files and server.
   returned: success
@@ -80,6 +86,10 @@ cluster:
     running:
       description: Whether its server runs.
       type: bool
+    standby:
+      description: Whether its data directory is marked as that of a standby.
+      type: bool
+      version_added: 0.2.0
 server:
   description: Answer of the running server; empty when it does not run or does not answer.
   returned: success
@@ -113,6 +123,9 @@ pki:
     certificate:
       description: The node's certificate as PEM; empty when absent.
       type: str
+    revocations:
+      description: The authority's list of revoked certificates as PEM; empty when absent.
+      type: str
     key_matches:
       description: Whether the private key belongs to the certificate.
       type: bool
@@ -127,6 +140,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 PKI = pathlib.Path("/etc/duplex/pki")
 CONFIGURATION = pathlib.Path("/etc/postgresql")
+SITE = pathlib.Path("/etc/duplex/site.json")
 JOINED = pathlib.Path("/var/lib/duplex/joined.json")
 SERVER = """
 SELECT json_build_object(
@@ -155,7 +169,8 @@ def missing_packages(run: Runner, packages: list[str]) -> list[str]:
 def cluster_state(run: Runner, version: int, name: str) -> dict[str, t.Any]:
     """Configuration and server of the cluster, as the distribution's tools see it."""
     configuration = CONFIGURATION / str(version) / name / "postgresql.conf"
-    state = {"exists": configuration.exists(), "data": False, "data_directory": "", "port": 0, "running": False}
+    state = {"exists": configuration.exists(), "data": False, "data_directory": "", "port": 0}
+    state.update(running=False, standby=False)
     if not state["exists"]:
         return state
     for cluster in json.loads(run(["pg_lsclusters", "--json"])[1] or "[]"):
@@ -163,6 +178,7 @@ def cluster_state(run: Runner, version: int, name: str) -> dict[str, t.Any]:
             data = cluster.get("pgdata") or ""
             state.update(data_directory=data, port=int(cluster["port"]), running=bool(int(cluster["running"])))
             state["data"] = bool(data) and pathlib.Path(data, "PG_VERSION").exists()
+            state["standby"] = bool(data) and pathlib.Path(data, "standby.signal").exists()
     return state
 
 
@@ -174,10 +190,19 @@ def ask_server(run: Runner, port: int, settings: list[str]) -> tuple[dict[str, t
     return (json.loads(out), "") if status == 0 and out.strip() else ({}, err.strip() or "no answer")
 
 
+def site_cluster() -> str:
+    """The cluster that the node is configured with; empty where that cannot be told."""
+    try:
+        database = json.loads(SITE.read_text(encoding="utf-8"))["database"]
+        return f"{database['version']}-{database['cluster']}"
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
+
+
 def certificates() -> dict[str, t.Any]:
     """The installed certificates, and whether the key belongs to the node's."""
-    found = {"authority": "", "certificate": "", "key_matches": False}
-    for name, file in (("authority", "ca.crt"), ("certificate", "node.crt")):
+    found = {"authority": "", "certificate": "", "revocations": "", "key_matches": False}
+    for name, file in (("authority", "ca.crt"), ("certificate", "node.crt"), ("revocations", "ca.crl")):
         if (PKI / file).exists():
             found[name] = (PKI / file).read_text(encoding="ascii")
     try:
@@ -208,6 +233,7 @@ def main() -> None:
         changed=False,
         missing_packages=missing_packages(module.run_command, module.params["packages"]),
         joined=JOINED.exists(),
+        site_cluster=site_cluster(),
         cluster=state,
         server=server,
         message=message,

@@ -90,7 +90,7 @@ def main() -> t.NoReturn:
     try:
         before = ports.state.role()
         if module.check_mode:
-            decision, facts, _ = startup.look(ports)
+            decision, facts, _mine = startup.look(ports)
             outcome = startup.Outcome(before, decision, facts, ())
         else:
             outcome = startup.run(ports, timeout=module.params["timeout"])

@@ -4,8 +4,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Ask for an address without a pause, and give an account of who answered: one JSON object on standard output.
 
-Each question comes from another address of the subnet that nobody has, which its answer names: so an answer that is
-late on a busy machine still belongs to its own question. Two hosts that answer one question are two owners at once.
+Each question gives another hardware address as its sender's, which its answer names: so an answer belongs to its own
+question however late it is (on a busy machine by seconds). Two hosts that answer one question are two owners at once.
 """
 
 from __future__ import annotations
@@ -25,11 +25,13 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "tools"))
 
 from duplex_lab import arp
 
-ASKERS = range(210, 250)
-"""The last bytes of the addresses that ask, in turn: an answer may be late by a round of them."""
+ASKER = 210
+"""The last byte of the address that asks, which nobody has."""
 LINGER = 0.5
-ASKED_BY = slice(38, 42)
-"""Where an ARP reply in an Ethernet frame has the address that it is for."""
+NUMBERED = b"\x06\x00"
+"""How the hardware addresses begin that are the numbers of questions: locally administered, and nobody's."""
+SOURCE, ASKED_BY = slice(6, 12), slice(32, 38)
+"""Where an Ethernet frame has its sender, and an ARP reply in it the hardware address that it is for."""
 
 
 @dataclasses.dataclass
@@ -61,12 +63,23 @@ class Account:
         return {"asked": self.asked, "owners": owners, "doubles": doubles}
 
 
+def frame_of(number: int, *, mac: bytes, address: ipaddress.IPv4Address, target: ipaddress.IPv4Address) -> bytes:
+    """Make the frame of a question. It comes from `mac`, so that no switch learns the address that is its number."""
+    frame = bytearray(arp.request(mac=NUMBERED + number.to_bytes(4, "big"), address=address, target=target))
+    frame[SOURCE] = mac
+    return bytes(frame)
+
+
+def answered(frame: bytes) -> int | None:
+    """Give the number of the question that a frame answers; None for any other frame."""
+    asked_by = frame[ASKED_BY]
+    return int.from_bytes(asked_by[2:], "big") if asked_by[:2] == NUMBERED else None
+
+
 def watch(interface: str, target: ipaddress.IPv4Address, every: float, enough: t.Callable[[], bool]) -> Account:
     """Ask until it is enough, and hear those who are late."""
     account = Account()
-    subnet = ipaddress.IPv4Network(f"{target}/24", strict=False)
-    askers = [subnet.network_address + number for number in ASKERS]
-    last_by: dict[bytes, int] = {}
+    address = ipaddress.IPv4Network(f"{target}/24", strict=False).network_address + ASKER
     with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(arp.ETHERTYPE_ARP)) as wire:
         wire.bind((interface, arp.ETHERTYPE_ARP))
         mac = wire.getsockname()[4]
@@ -78,19 +91,16 @@ def watch(interface: str, target: ipaddress.IPv4Address, every: float, enough: t
             if end is None and enough():
                 end = now + LINGER
             if end is None and now >= following:
-                asker = askers[account.asked % len(askers)]
-                last_by[asker.packed] = account.asked
                 account.times[account.asked] = now - begin
+                wire.send(frame_of(account.asked, mac=mac, address=address, target=target))
                 account.asked += 1
-                wire.send(arp.request(mac=mac, address=asker, target=target))
                 following = max(following + every, now)
             wait = max(0.0, (following if end is None else end) - time.monotonic())
             if select.select([wire], [], [], wait)[0]:
                 frame = wire.recv(2048)
-                owner = arp.claimed_by(frame, target)
-                question = last_by.get(frame[ASKED_BY])
-                if owner is not None and question is not None:
-                    account.note(question, owner)
+                owner, number = arp.claimed_by(frame, target), answered(frame)
+                if owner is not None and number is not None:
+                    account.note(number, owner)
     return account
 
 

@@ -6,10 +6,11 @@
 from __future__ import annotations
 
 import os
+import typing as t
 
 import pytest
 
-from .harness import Site
+from .harness import BOOT, Site, wait_until
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -44,3 +45,14 @@ def site() -> Site:
     found = Site()
     found.open_ledger(found.settle())
     return found
+
+
+@pytest.fixture
+def account(site: Site) -> dict[str, t.Any]:
+    """Leave something in the application, insert rows while both nodes are up, and wait until both have them."""
+    site.settle(within=BOOT)
+    site.meet()
+    written = site.insert(seconds=1)
+    assert written["failed"] == 0, written["errors"]
+    wait_until("all rows on the standby", lambda: site.has_all(site.standby(), written))
+    return written

@@ -196,12 +196,6 @@ def stall_recovery(scene: Scene) -> None:
     on(scene.promoting, "pkill", "--signal", "CONT", "--full", "postgres: .*startup", check=False)
 
 
-def take_ip_away(scene: Scene) -> None:
-    """Have the address not come: the program that was to add it is gone."""
-    on(scene.promoting, "pkill", "--signal", "KILL", "--full", "ip -force -batch")
-    scene.go()
-
-
 def break_configuration(scene: Scene) -> None:
     """Have the old active's database not start again."""
     on(scene.demoting, "sh", "-c", "echo 'no_such_setting = on' >/etc/postgresql/15/main/conf.d/zz-broken.conf")
@@ -304,7 +298,6 @@ IN_CAMPAIGN = (
     Fault("old database does not stop", DEMOTING, "begin:stop", "back", stop_a_backend, continue_backend),
     Fault("promotion fails", PROMOTING, "begin:promote", "either", kill_recovery),
     Fault("promotion is late", PROMOTING, "begin:promote", "forward", stall_recovery),
-    Fault("address cannot be added", PROMOTING, "begin:address", "forward", take_ip_away),
     Fault(
         "old active does not rejoin",
         DEMOTING,

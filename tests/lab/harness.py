@@ -32,11 +32,16 @@ NODES = ("london-1", "london-2")
 UNIQUE_ADDRESSES = {"london-1": "198.51.100.11", "london-2": "198.51.100.12"}
 MACS = {"02:00:c6:33:64:0b": "london-1", "02:00:c6:33:64:0c": "london-2"}
 CLIENT = "london-client"
+MEDIA_SERVERS = ("london-media-1", "london-media-2")
 
 # These limits end what hangs and measure nothing: a busy machine may take seconds for what takes none elsewhere.
 COMMAND_LIMIT = 120
 LAB_LIMIT = 600
 PATIENCE = 120
+# From the power button to a settled role: boot, recovery, probe, promotion; it takes seconds where nothing else runs.
+BOOT = 240
+# How long a node that boots alone with data that may be behind waits for its peer (molecule/shared/settings.yml).
+GRACE = 10
 
 LEDGER_SCHEMA = """
     CREATE ROLE ledger LOGIN PASSWORD 'ledger';
@@ -100,6 +105,11 @@ def on(
     return run("tools/lab", "exec", host, "--", *argv, timeout=timeout, check=check, stdin=stdin)
 
 
+def authority() -> pathlib.Path:
+    """Give the directory of the controller that has the authority of the site."""
+    return pathlib.Path(f"/run/duplex-lab/{os.environ.get('DUPLEX_LAB') or 'lab'}/pki/london")
+
+
 def psql(node: str, query: str, *, database: str = "postgres", check: bool = True) -> Completed:
     """Run SQL on a node's own PostgreSQL as its administrator."""
     options = ("--no-psqlrc", "--no-align", "--tuples-only", "--quiet", "--set=ON_ERROR_STOP=1", f"--dbname={database}")
@@ -120,6 +130,21 @@ def status(node: str) -> dict[str, t.Any]:
     if asked.status not in (0, 1, 2):
         raise AssertionError(f"duplexctl status on {node} ended with status {asked.status}:\n{asked.said}")
     return {**json.loads(asked.stdout), "exit_status": asked.status}
+
+
+def role(node: str) -> str:
+    """Give a node's role by its own word."""
+    return str(status(node)["role"])
+
+
+def alarms(node: str) -> list[str]:
+    """Give the names of a node's alarms."""
+    return [alarm["name"] for alarm in status(node)["alarms"]]
+
+
+def writable() -> list[str]:
+    """Give the nodes whose database takes writes."""
+    return [node for node in NODES if psql(node, "SELECT pg_is_in_recovery()").stdout.strip() == "f"]
 
 
 def journal(node: str) -> list[dict[str, t.Any]]:
@@ -233,6 +258,30 @@ class Site:
         for seen in account["owners"]:
             seen["host"] = MACS.get(seen["mac"], seen["mac"])
 
+    @contextlib.contextmanager
+    def only(self, node: str) -> Iterator[None]:
+        """Check from a third host that all the while nobody but this node answers for the shared address."""
+        with self.watched() as seen:
+            yield
+        assert {owner["host"] for owner in seen["owners"]} <= {node}, seen["owners"]
+        assert seen["doubles"] == [], seen["doubles"]
+
+    def stands_by(self, node: str) -> None:
+        """Wait until a node is a standby that follows, or that has compared its data and cannot."""
+
+        def decided() -> bool:
+            return role(node) == "standby" and (self.replicates(node) or "diverged" in alarms(node))
+
+        wait_until(f"{node} stands by", decided, within=BOOT)
+
+    def returns_as_standby(self, old: str, new: str) -> None:
+        """Wait until a node follows the active one; what it had written alone is moved aside on the way."""
+        self.stands_by(old)
+        if not self.replicates(old):
+            on(old, "duplexctl", "rejoin", timeout=LAB_LIMIT)
+            on(old, "duplexctl", "diverged", "purge")
+        assert self.settle(within=BOOT) == new
+
     def ledger(self, node: str, run_name: str) -> set[int]:
         """Give the numbers of a run that a node's database holds."""
         rows = psql(node, f"SELECT number FROM entries WHERE run = '{run_name}'", database="ledger")
@@ -241,6 +290,14 @@ class Site:
     def has_all(self, node: str, account: dict[str, t.Any]) -> bool:
         """Tell whether a node's database holds every row of an account that was acknowledged."""
         return set(account["acknowledged"]) <= self.ledger(node, account["run"])
+
+    def serves(self, account: dict[str, t.Any]) -> None:
+        """Check from the user's side that the site takes writes, and has lost neither rows nor what meet() left."""
+        assert len(owners(watch=2)) == 1
+        assert self.has_all(self.active(), account)
+        now = self.insert(seconds=1)
+        assert now["failed"] == 0, now
+        self.meet_again()
 
     # The application
 
@@ -253,10 +310,18 @@ class Site:
         """Find all of that again at the shared hostname."""
         self._conference("verify", "--messages=3")
 
+    def relay(self, *arguments: str) -> str:
+        """Be handed out a media server by the application, have it carry packets, and give what the client says."""
+        uclient = f"{CHECKOUT}/tools/lab exec --seat {CLIENT} {MEDIA_SERVERS[0]} -- turnutils_uclient"
+        return self._client("relay.py", f"--uclient={uclient}", *arguments).stdout
+
     def _conference(self, action: str, *arguments: str) -> None:
-        authority = f"/run/duplex-lab/{os.environ.get('DUPLEX_LAB') or 'lab'}/pki/london/ca.crt"
-        client = [sys.executable, str(EXAMPLE / "client.py"), action, f"--host={SHARED_HOSTNAME}", f"--ca={authority}"]
-        on(CLIENT, "env", "CONFERENCING_PASSWORD=conference", *client, "--wait=120", *arguments, timeout=300)
+        self._client("client.py", action, *arguments)
+
+    def _client(self, program: str, *arguments: str) -> Completed:
+        where = [f"--host={SHARED_HOSTNAME}", f"--ca={authority() / 'ca.crt'}"]
+        client = [sys.executable, str(EXAMPLE / program), *arguments, *where]
+        return on(CLIENT, "env", "CONFERENCING_PASSWORD=conference", *client, "--wait=120", timeout=300)
 
     # The operator
 
@@ -267,6 +332,10 @@ class Site:
     def switchover(self, *arguments: str, timeout: float = LAB_LIMIT) -> Rerun:
         """Run switchover.yml as an operator does."""
         return Playbook(CHECKOUT / "switchover.yml", "--limit=london", *arguments).wait(timeout=timeout)
+
+    def failover(self, *arguments: str, timeout: float = LAB_LIMIT) -> Rerun:
+        """Run failover.yml as an operator does."""
+        return Playbook(CHECKOUT / "failover.yml", "--limit=london", *arguments).wait(timeout=timeout)
 
 
 class Playbook:
@@ -315,7 +384,9 @@ class Playbook:
 
     def kill(self) -> None:
         """Kill it with all its processes, from one moment to the next."""
-        os.killpg(self._process.pid, signal.SIGKILL)
+        # It may have come to its end a moment before.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
 
 

@@ -8,38 +8,11 @@ from __future__ import annotations
 import time
 import typing as t
 
-import pytest
-
 from . import harness
-from .harness import NODES, lab, on, psql, wait_until
+from .harness import BOOT, GRACE, NODES, alarms, lab, on, psql, wait_until
 
 if t.TYPE_CHECKING:
     from .harness import Site
-
-# How long a node that boots alone with data that may be behind waits for its peer (molecule/shared/settings.yml).
-GRACE = 10
-# From the power button to a settled role: boot, recovery, probe, promotion; it takes seconds where nothing else runs.
-BOOT = 240
-
-
-@pytest.fixture
-def account(site: Site) -> dict[str, t.Any]:
-    """Leave something in the application, insert rows while both nodes are up, and wait until both have them."""
-    site.settle(within=BOOT)
-    site.meet()
-    written = site.insert(seconds=1)
-    assert written["failed"] == 0, written["errors"]
-    wait_until("all rows on the standby", lambda: site.has_all(site.standby(), written))
-    return written
-
-
-def serves(site: Site, account: dict[str, t.Any]) -> None:
-    """Check from the user's side that the shared hostname leads to a node that takes writes and has lost nothing."""
-    assert len(harness.owners(watch=2)) == 1
-    assert site.has_all(site.active(), account)
-    now = site.insert(seconds=1)
-    assert now["failed"] == 0, now
-    site.meet_again()
 
 
 def test_a_rebooted_standby_is_the_standby_again(site: Site, account: dict[str, t.Any]) -> None:
@@ -48,14 +21,14 @@ def test_a_rebooted_standby_is_the_standby_again(site: Site, account: dict[str, 
         lab("reboot", standby)
         assert site.settle(within=BOOT) == active
     assert meanwhile["failed"] == 0, meanwhile["errors"]
-    serves(site, account)
+    site.serves(account)
     wait_until("all rows on the standby", lambda: site.has_all(standby, meanwhile))
 
 
 def test_a_rebooted_active_node_leaves_one_active_node(site: Site, account: dict[str, t.Any]) -> None:
     lab("reboot", site.active())
     site.settle(within=BOOT)
-    serves(site, account)
+    site.serves(account)
 
 
 def test_an_active_node_that_lost_its_power_is_active_again(site: Site, account: dict[str, t.Any]) -> None:
@@ -64,34 +37,7 @@ def test_an_active_node_that_lost_its_power_is_active_again(site: Site, account:
     assert harness.owners(watch=2) == []
     lab("power-on", active)
     assert site.settle(within=BOOT) == active
-    serves(site, account)
-
-
-def test_both_lost_their_power_and_return_together(site: Site, account: dict[str, t.Any]) -> None:
-    lab("power-off", *NODES)
-    lab("power-on", *NODES)
-    site.settle(within=BOOT + GRACE)
-    serves(site, account)
-
-
-def test_both_lost_their_power_and_the_active_node_returns_first(site: Site, account: dict[str, t.Any]) -> None:
-    active, standby = site.active(), site.standby()
-    lab("power-off", *NODES)
-    lab("power-on", active)
-    wait_until(f"{active} is active alone", lambda: site.active() == active, within=BOOT)
-    lab("power-on", standby)
-    assert site.settle(within=BOOT) == active
-    serves(site, account)
-
-
-def test_both_lost_their_power_and_the_standby_returns_first(site: Site, account: dict[str, t.Any]) -> None:
-    active, standby = site.active(), site.standby()
-    lab("power-off", *NODES)
-    lab("power-on", standby)
-    wait_until(f"{standby} is active alone", lambda: site.active() == standby, within=BOOT + GRACE)
-    lab("power-on", active)
-    assert site.settle(within=BOOT) == standby
-    serves(site, account)
+    site.serves(account)
 
 
 def test_two_histories_of_one_timeline_are_told_apart(site: Site, account: dict[str, t.Any]) -> None:
@@ -118,17 +64,13 @@ def test_two_histories_of_one_timeline_are_told_apart(site: Site, account: dict[
         assert psql(node, "SELECT count(*) FROM pg_stat_replication").stdout.strip() == "0"
         assert mark in site.ledger(node, f"only on {node}")
         assert mark not in site.ledger(node, f"only on {site.peer_of(node)}")
-    serves(site, account)
+    site.serves(account)
 
     # The way back that the alarm names. It leaves the site as it was for whatever comes next.
-    on(standby, "duplexctl", "join", "--rebuild", timeout=harness.LAB_LIMIT)
+    on(standby, "duplexctl", "rejoin", timeout=harness.LAB_LIMIT)
     site.settle(within=BOOT)
+    on(standby, "duplexctl", "diverged", "purge")
     assert mark in site.ledger(standby, f"only on {site.peer_of(standby)}")
-
-
-def alarms(node: str) -> list[str]:
-    """Give the names of a node's alarms."""
-    return [alarm["name"] for alarm in harness.status(node)["alarms"]]
 
 
 def one_active_one_standby(site: Site) -> bool:

@@ -94,7 +94,7 @@ def test_the_controller_is_killed(
         # Two in three while the nodes hand over, the others at any moment.
         if number % 3:
             wait_until("the handover begins", lambda: "preflight" in run.said or run.ended, within=RECOVERY)
-            until = time.monotonic() + random.uniform(0, 6)
+            until = time.monotonic() + random.uniform(0, 4)
         else:
             until = begin + random.uniform(0, 15)
         while time.monotonic() < until and not run.ended:

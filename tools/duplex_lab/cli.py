@@ -6,13 +6,14 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
 import typing as t
 
-from . import image, inspection, lifecycle, power
+from . import image, inspection, interference, inventory, lifecycle, power
 from .command import LabError
-from .topology import plan
+from .topology import MEDIA_SERVERS, SITES, WIDEST, Shape, plan
 
 if t.TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,10 +38,15 @@ def parser() -> argparse.ArgumentParser:
             sub.add_argument("hosts", metavar="HOST", nargs=hosts)
         return sub
 
-    up = add("up", "Build the lab, or start what is off in it.")
+    up = add("up", "Build the lab, or start what is off in it and add what it does not have yet.")
     up.add_argument("--suite", choices=image.SUITES, default=image.SUITES[0], help="Debian release of the nodes")
+    sites, media = range(1, len(SITES) + 1), range(MEDIA_SERVERS + 1)
+    up.add_argument("--sites", type=int, choices=sites, default=1, help=f"how many: {', '.join(SITES)}; default: 1")
+    up.add_argument("--media", type=int, choices=media, default=0, help="media servers of each site; default: 0")
     add("down", "Remove the lab with all that its nodes hold.")
-    status = add("status", "Show the lab's hosts; the exit status is 0 when all are on and plugged in, else 3.")
+    status = add(
+        "status", "Show the lab's hosts; the exit status is 0 when all are on, plugged in and undisturbed, else 3."
+    )
     status.add_argument("--json", action="store_true", help="as data")
     run = add("exec", "Run a command on a host, as root; options go before HOST, and the exit status is the command's.")
     run.add_argument("--seat", metavar="HOST", help="with the network of this host: a node's program, used by a client")
@@ -55,13 +61,27 @@ def parser() -> argparse.ArgumentParser:
     add("power-off", "Pull the plugs of nodes, all at the same moment.", hosts="+")
     add("unplug", "Pull the network cables of hosts.", hosts="+")
     add("plug", "Put the network cables of hosts back.", hosts="+")
+    for name, summary in (
+        ("cut", "Have the switch pass no frame between two hosts of a site; both see everybody else as before."),
+        ("mend", "Have the switch pass frames between two hosts again."),
+    ):
+        pair = add(name, summary)
+        pair.add_argument("hosts", metavar="HOST", nargs=2)
+    loss = add("loss", "Lose a share of the frames to hosts and of those from them, each by chance; 0 ends it.")
+    loss.add_argument("percent", metavar="PERCENT", type=_percent, help="how many of a hundred, 0 to 100")
+    loss.add_argument("hosts", metavar="HOST", nargs="+")
     add("replace", "Put new machines in the place of nodes, as an installer leaves them.", hosts="+")
     owner = add(
         "owner",
-        "Ask from the client's seat who has the site's shared address; the exit status is 0 for one owner, else 3.",
+        "Ask from a site's client who has the shared address; the exit status is 0 for one owner of each, else 3.",
     )
+    owner.add_argument("--site", help="of this site alone (default: of each in turn)")
     owner.add_argument("--watch", metavar="SECONDS", type=float, default=1.0, help="for how long (default: 1)")
     owner.add_argument("--json", action="store_true", help="as data")
+    add(
+        "inventory",
+        "Print the lab as an inventory of Ansible, as inventory/lab does; without a lab, what 'up' would build.",
+    )
     build = add("image", "Build the nodes' image, unless it is there.")
     build.add_argument("--suite", choices=image.SUITES, default=image.SUITES[0], help="Debian release of the nodes")
     # Not for users: it is started with each node.
@@ -71,14 +91,24 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
+def _percent(text: str) -> int:
+    """Read a share in percent."""
+    if not text.isdecimal() or int(text) > 100:
+        raise argparse.ArgumentTypeError(f"{text!r} is no share in percent: give a whole number from 0 to 100")
+    return int(text)
+
+
 def dispatch(arguments: argparse.Namespace) -> int:
     """Do what the command line says and give the exit status."""
-    lab = plan(arguments.name)
     command = arguments.command
     if command == "up":
-        lifecycle.up(lab, suite=arguments.suite)
-    elif command == "down":
-        lifecycle.down(lab)
+        lifecycle.up(arguments.name, suite=arguments.suite, wanted=Shape(arguments.sites, arguments.media))
+        return 0
+    lab = lifecycle.present(arguments.name)
+    if command == "down":
+        lifecycle.down(arguments.name)
+    elif command == "inventory":
+        print(json.dumps(inventory.describe(lab), indent=2))
     elif command == "replace":
         lifecycle.replace(lab, arguments.hosts)
     elif command == "image":
@@ -88,15 +118,25 @@ def dispatch(arguments: argparse.Namespace) -> int:
     elif command == "exec":
         inspection.execute(lab, arguments.host, arguments.argv, seat=arguments.seat)
     elif command == "owner":
-        return inspection.owner(lab, seconds=arguments.watch, as_json=arguments.json)
+        sites = [lab.site(arguments.site)] if arguments.site else lab.sites
+        return inspection.owner(lab, sites, seconds=arguments.watch, as_json=arguments.json)
     elif command == "guard":
-        power.stand_guard(lab, arguments.host, arguments.pid)
+        # The lab may not be built to its end.
+        power.stand_guard(plan(lab.name, WIDEST), arguments.host, arguments.pid)
     elif command == "reboot":
         power.reboot(lab, arguments.hosts, wait=not arguments.no_wait)
     elif command == "power-on":
         power.power_on(lab, arguments.hosts, wait=not arguments.no_wait)
+    elif command == "loss":
+        interference.lose(lab, arguments.percent, arguments.hosts)
     else:
-        action = {"power-off": power.power_off, "unplug": power.unplug, "plug": power.plug}[command]
+        action = {
+            "power-off": power.power_off,
+            "unplug": power.unplug,
+            "plug": power.plug,
+            "cut": interference.cut,
+            "mend": interference.mend,
+        }[command]
         action(lab, arguments.hosts)
     return 0
 
@@ -104,7 +144,8 @@ def dispatch(arguments: argparse.Namespace) -> int:
 def main(argv: Sequence[str], *, program: str) -> int:
     """Run the command line, as root, and give the exit status."""
     arguments = parser().parse_args(argv)
-    if os.geteuid() != 0:
+    # Ansible runs as anybody, and asks for the inventory alone.
+    if os.geteuid() != 0 and arguments.command != "inventory":
         os.execvp("sudo", ["sudo", "--preserve-env=DUPLEX_LAB", sys.executable, program, *argv])
     try:
         result = dispatch(arguments)

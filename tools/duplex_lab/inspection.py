@@ -12,30 +12,42 @@ import sys
 import time
 import typing as t
 
-from . import arp, containers, network, power, state
+from . import arp, containers, interference, network, power, state
 from .command import LabError
 from .topology import Kind
 
 if t.TYPE_CHECKING:
-    from .topology import Host, Lab
+    from collections.abc import Sequence
+
+    from .topology import Host, Lab, Site
 
 CLONE_NEWNET = 0x40000000
 ASK_EVERY = 0.25
 
 
 def status(lab: Lab, *, as_json: bool) -> int:
-    """Show a lab's hosts; the exit status is 0 when all of them are on and plugged in."""
+    """Show a lab's hosts; the exit status is 0 when all of them are on and plugged in, and the switch passes all."""
     built = state.read_built(lab)
-    hosts = [_describe(lab, host) for host in lab.hosts] if built else []
+    found = interference.read(lab)
+    hosts = [{**_describe(lab, host), "loss": found.loss_of(host.name)} for host in lab.hosts] if built else []
     if as_json:
-        print(json.dumps({"name": lab.name, "suite": built.suite if built else None, "hosts": hosts}, indent=2))
+        suite = built.suite if built else None
+        cuts = [list(pair) for pair in found.cuts]
+        print(json.dumps({"name": lab.name, "suite": suite, "hosts": hosts, "cuts": cuts}, indent=2))
     elif not built:
         print(f"lab {lab.name} is not up")
     else:
         print(f"lab {lab.name} is up ({built.suite}, {built.image})")
         for host in hosts:
-            print("  {name:<14} {address:<18} {mac}  {system:<10} cable {cable}".format(**host))
-    return 0 if built and all(host["on"] and host["cable"] == "in" for host in hosts) else 3
+            print("  {name:<15} {address:<18} {mac}  {system:<10} cable {cable}{lost}".format(**host, lost=_lost(host)))
+        for one, other in found.cuts:
+            print(f"  {one} and {other} are cut from each other")
+    whole = all(host["on"] and host["cable"] == "in" for host in hosts)
+    return 0 if built and whole and found == interference.Interference() else 3
+
+
+def _lost(host: dict[str, t.Any]) -> str:
+    return f", loses {host['loss']} % of its frames each way" if host["loss"] else ""
 
 
 def _describe(lab: Lab, host: Host) -> dict[str, t.Any]:
@@ -76,12 +88,12 @@ def execute(lab: Lab, name: str, argv: list[str], *, seat: str | None = None) ->
     os.execvp(whole[0], whole)
 
 
-def owner(lab: Lab, *, seconds: float, as_json: bool) -> int:
+def owner(lab: Lab, sites: Sequence[Site], *, seconds: float, as_json: bool) -> int:
     """Ask from each site's client who has the shared address; the exit status is 0 for exactly one owner everywhere."""
     power.require_built(lab)
     names = {host.mac: host.name for host in lab.hosts}
     single = True
-    for site in lab.sites:
+    for site in sites:
         client = site.client
         network.require(lab, lab.namespace(client))
         _enter(lab.namespace(client))
@@ -98,16 +110,16 @@ def owner(lab: Lab, *, seconds: float, as_json: bool) -> int:
             interface="eth0",
             mac=client.mac,
             address=client.address.ip,
-            target=site.shared_address,
+            target=site.shared_address.ip,
             seconds=seconds,
             every=ASK_EVERY,
             seen=seen,
         )
         single = single and len({answer.mac for answer in answers}) == 1
         if as_json:
-            print(json.dumps(arp.report(answers, names, target=str(site.shared_address), asked=asked)))
+            print(json.dumps(arp.report(answers, names, target=str(site.shared_address.ip), asked=asked)))
         else:
-            print(arp.summary(answers, names))
+            print(f"{site.name}: " * (len(sites) > 1) + arp.summary(answers, names))
     return 0 if single else 3
 
 

@@ -11,7 +11,7 @@ import uuid
 
 from . import containers, image, network, node_files, power, state
 from .command import LabError, run, say, together
-from .topology import Kind
+from .topology import WIDEST, Kind, Shape, plan
 
 if t.TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,25 +19,37 @@ if t.TYPE_CHECKING:
     from .topology import Host, Lab
 
 
-def up(lab: Lab, *, suite: str) -> None:
-    """Bring a lab to the state in which all of its nodes run, keeping the one that is there if it is whole."""
-    with state.lock(lab.name):
+def present(name: str) -> Lab:
+    """Give the lab of this name as it was built, or as it would be without further wishes."""
+    built = state.read_built(plan(name))
+    return plan(name, built.shape if built else Shape())
+
+
+def up(name: str, *, suite: str, wanted: Shape) -> None:
+    """Bring a lab to the state in which all of its nodes run, keeping what is there if it is whole."""
+    with state.lock(name):
+        lab = present(name)
         built = state.read_built(lab)
+        larger = plan(name, built.shape.joined(wanted) if built else wanted)
         if built and _is_whole(lab):
             _complete(lab, built, suite)
+            if larger != lab:
+                _add(lab, larger, built.suite, built.image)
             return
-        name = _image(suite)
-        _remove(lab)
-        _build(lab, suite, name)
+        image_name = _image(suite)
+        _remove(plan(name, WIDEST))
+        state.make_directory(lab)
+        _add(plan(name, Shape(sites=0)), larger, suite, image_name)
 
 
-def down(lab: Lab) -> None:
+def down(name: str) -> None:
     """Remove everything that a lab of this name has on the machine, its nodes' files included."""
-    with state.lock(lab.name):
-        if _remove(lab):
-            say(f"lab {lab.name} is down")
+    with state.lock(name):
+        # Whatever it was meant to have: it may not have been built to its end.
+        if _remove(plan(name, WIDEST)):
+            say(f"lab {name} is down")
         else:
-            say(f"lab {lab.name} is not there: nothing to do")
+            say(f"lab {name} is not there: nothing to do")
 
 
 def replace(lab: Lab, names: Sequence[str]) -> None:
@@ -91,18 +103,25 @@ def _complete(lab: Lab, built: state.Built, suite: str) -> None:
         say(f"its image is not of the present recipe; to have that: tools/lab down --name {lab.name}, then up")
 
 
-def _build(lab: Lab, suite: str, name: str) -> None:
-    """Build a lab where there is nothing of it."""
+def _add(present: Lab, lab: Lab, suite: str, image_name: str) -> None:
+    """Build what a lab is to have and does not have."""
+    here = {host.name for host in present.hosts}
+    missing = [host for host in lab.hosts if host.name not in here]
+    nodes = [host for host in missing if host.kind is Kind.NODE]
     say(f"building lab {lab.name}: network")
-    state.make_directory(lab)
     network.create_switch(lab)
     for host in lab.hosts:
         if host.kind is Kind.NAMESPACE:
-            network.connect(lab, host)
-    say(f"building lab {lab.name}: {', '.join(node.name for node in lab.nodes)}")
+            if host in missing:
+                network.disconnect(lab, host)
+                network.connect(lab, host)
+            network.name_hosts(lab, host)
+    say(f"building lab {lab.name}: {', '.join(node.name for node in nodes)}")
+    # An earlier attempt that was interrupted may have left some.
+    containers.remove([lab.container(node) for node in nodes])
     key = state.public_key()
-    together(lambda node: _make(lab, node, name, key), lab.nodes)
-    state.write_built(lab, state.Built(suite, name))
+    together(lambda node: _make(lab, node, image_name, key), nodes)
+    state.write_built(lab, state.Built(suite, image_name, lab.shape.sites, lab.shape.media))
     say(f"lab {lab.name} is up")
 
 

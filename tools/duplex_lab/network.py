@@ -25,11 +25,16 @@ def exists(namespace: str) -> bool:
 
 
 def create_switch(lab: Lab) -> None:
-    """Create the bridges, each with its site's gateway address, in a namespace that has no way out."""
-    run(["ip", "netns", "add", lab.switch_namespace])
+    """Create the missing bridges, each with its site's gateway address, in a namespace that has no way out."""
     switch = ["ip", "-n", lab.switch_namespace]
-    run([*switch, "link", "set", "lo", "up"])
+    if not exists(lab.switch_namespace):
+        run(["ip", "netns", "add", lab.switch_namespace])
+        run([*switch, "link", "set", "lo", "up"])
+        # The gateways lead from site to site, and nowhere else.
+        run(["ip", "netns", "exec", lab.switch_namespace, "sysctl", "-q", "-w", "net.ipv4.ip_forward=1"])
     for site in lab.sites:
+        if run([*switch, "link", "show", site.bridge], check=False).returncode == 0:
+            continue
         mac = ":".join(f"{byte:02x}" for byte in (2, 0, *site.gateway.ip.packed))
         bridge = ["type", "bridge", "stp_state", "0", "forward_delay", "0", "mcast_snooping", "0"]
         run([*switch, "link", "add", site.bridge, "address", mac, *bridge])
@@ -54,11 +59,15 @@ def connect(lab: Lab, host: Host, *, plugged: bool = True) -> None:
 
 
 def _configure(lab: Lab, host: Host) -> None:
-    """Do for a bare namespace what a node's own system does at boot, and let names resolve there."""
+    """Do for a bare namespace what a node's own system does at boot."""
     inside = ["ip", "-n", lab.namespace(host)]
     run([*inside, "address", "add", str(host.address), "dev", "eth0"])
     run([*inside, "link", "set", "eth0", "up"])
     run([*inside, "route", "add", "default", "via", str(host.gateway)])
+
+
+def name_hosts(lab: Lab, host: Host) -> None:
+    """Let the lab's names resolve in a bare namespace."""
     files = NAMESPACE_FILES / lab.namespace(host)
     files.mkdir(parents=True, exist_ok=True)
     (files / "hosts").write_text(lab.hosts_file(), encoding="utf-8")

@@ -15,6 +15,7 @@ import shutil
 import typing as t
 
 from .command import LabError, run, say, wait_until
+from .topology import Shape
 
 if t.TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,6 +34,13 @@ class Built:
 
     suite: str
     image: str
+    sites: int = 1
+    media: int = 0
+
+    @property
+    def shape(self) -> Shape:
+        """How much there is in it."""
+        return Shape(self.sites, self.media)
 
 
 def directory(lab: Lab) -> pathlib.Path:

@@ -47,19 +47,38 @@ class Site:
 
     name: str
     gateway: ipaddress.IPv4Interface
-    shared_address: ipaddress.IPv4Address
+    shared_address: ipaddress.IPv4Interface
     shared_fqdn: str
-    hosts: tuple[Host, ...]
+    application_servers: tuple[Host, ...]
+    media_servers: tuple[Host, ...]
+    client: Host
+    """The host from which a user of the site looks at it."""
+    operator: Host | None
+    """The controller's seat, in the first site alone: it reaches the others through the gateway."""
+
+    @property
+    def hosts(self) -> tuple[Host, ...]:
+        """All hosts of the site."""
+        seats = (self.client, self.operator) if self.operator else (self.client,)
+        return (*self.application_servers, *self.media_servers, *seats)
 
     @property
     def bridge(self) -> str:
         """The name of the site's switch in the lab's bridge namespace."""
         return f"br-{self.name}"
 
-    @property
-    def client(self) -> Host:
-        """The host from which a user of the site looks at it."""
-        return next(host for host in self.hosts if host.name == f"{self.name}-client")
+
+@dataclasses.dataclass(frozen=True)
+class Shape:
+    """How much there is in a lab."""
+
+    sites: int = 1
+    media: int = 0
+    """Media servers of each site."""
+
+    def joined(self, other: Shape) -> Shape:
+        """Give the smallest shape that has all of both: a lab grows, and never loses a host that somebody uses."""
+        return Shape(max(self.sites, other.sites), max(self.media, other.media))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,6 +86,7 @@ class Lab:
     """A named set of sites; labs of different names never see each other, so all of them have the same addresses."""
 
     name: str
+    shape: Shape
     sites: tuple[Site, ...]
 
     @property
@@ -101,13 +121,21 @@ class Lab:
         """The site that a host belongs to."""
         return next(site for site in self.sites if host in site.hosts)
 
+    def site(self, name: str) -> Site:
+        """Find a site by its name."""
+        for site in self.sites:
+            if site.name == name:
+                return site
+        names = ", ".join(site.name for site in self.sites)
+        raise LabError(f"lab {self.name} has no site {name!r}; choose from: {names}")
+
     def host(self, name: str) -> Host:
         """Find a host by its name."""
         for host in self.hosts:
             if host.name == name:
                 return host
         raise LabError(
-            f"there is no host {name!r} in a lab; choose from: {', '.join(host.name for host in self.hosts)}"
+            f"there is no host {name!r} in lab {self.name}; choose from: {', '.join(host.name for host in self.hosts)}"
         )
 
     def node(self, name: str) -> Host:
@@ -122,56 +150,53 @@ class Lab:
         """What /etc/hosts says where the machine's own programs run inside the lab."""
         lines = ["127.0.0.1\tlocalhost", "::1\tlocalhost ip6-localhost ip6-loopback"]
         for site in self.sites:
-            lines.append(f"{site.shared_address}\t{site.shared_fqdn}")
+            lines.append(f"{site.shared_address.ip}\t{site.shared_fqdn}")
             lines.extend(f"{host.address.ip}\t{host.fqdn} {host.name}" for host in site.hosts if host.fqdn)
         return "\n".join(lines) + "\n"
 
 
-@dataclasses.dataclass(frozen=True)
-class SitePlan:
-    """The few facts from which a site is laid out."""
-
-    name: str
-    network: ipaddress.IPv4Network
-    nodes: int = 2
-
-    def build(self) -> Site:
-        """Lay the site out: gateway .1, shared address .10, nodes from .11, client .100, operator .200."""
-        gateway = self._interface(1)
-        nodes = [
-            self._host(f"{self.name}-{number}", Kind.NODE, 10 + number, named=True)
-            for number in range(1, self.nodes + 1)
-        ]
-        client = self._host(f"{self.name}-client", Kind.NAMESPACE, 100, named=True)
-        operator = self._host("operator", Kind.NAMESPACE, 200, named=False)
-        return Site(
-            name=self.name,
-            gateway=gateway,
-            shared_address=self._interface(10).ip,
-            shared_fqdn=f"{self.name}.example.com",
-            hosts=(*nodes, client, operator),
-        )
-
-    def _interface(self, number: int) -> ipaddress.IPv4Interface:
-        return ipaddress.IPv4Interface(f"{self.network.network_address + number}/{self.network.prefixlen}")
-
-    def _host(self, name: str, kind: Kind, number: int, *, named: bool) -> Host:
-        return Host(
-            name=name,
-            kind=kind,
-            address=self._interface(number),
-            gateway=self._interface(1).ip,
-            fqdn=f"{name}.example.com" if named else None,
-        )
+# The networks of RFC 5737, and one of RFC 2544 where these end. A host is named as its cable: 15 characters at most.
+SITES = {
+    "london": ipaddress.IPv4Network("198.51.100.0/24"),
+    "paris": ipaddress.IPv4Network("203.0.113.0/24"),
+    "berlin": ipaddress.IPv4Network("192.0.2.0/24"),
+    "madrid": ipaddress.IPv4Network("198.18.0.0/24"),
+}
+MEDIA_SERVERS = 2
+WIDEST = Shape(len(SITES), MEDIA_SERVERS)
 
 
-SITES = (SitePlan("london", ipaddress.IPv4Network("198.51.100.0/24")),)
-
-
-def plan(name: str, *, sites: tuple[SitePlan, ...] = SITES) -> Lab:
+def plan(name: str, shape: Shape = Shape()) -> Lab:
     """Lay out the lab of this name."""
     if not NAME_PATTERN.fullmatch(name):
         raise LabError(
             f"{name!r} is no name for a lab: use up to 20 lower-case letters, digits and hyphens, a letter first"
         )
-    return Lab(name, tuple(site.build() for site in sites))
+    networks = list(SITES.items())[: shape.sites]
+    sites = [
+        _site(site, network, media=shape.media, with_operator=number == 0)
+        for number, (site, network) in enumerate(networks)
+    ]
+    return Lab(name, shape, tuple(sites))
+
+
+def _site(name: str, network: ipaddress.IPv4Network, *, media: int, with_operator: bool) -> Site:
+    """Lay a site out: gateway .1, shared .10, nodes from .11, media servers from .21, client .100, operator .200."""
+
+    def address(number: int) -> ipaddress.IPv4Interface:
+        return ipaddress.IPv4Interface(f"{network.network_address + number}/{network.prefixlen}")
+
+    def host(name: str, kind: Kind, number: int) -> Host:
+        fqdn = None if name == "operator" else f"{name}.example.com"
+        return Host(name=name, kind=kind, address=address(number), gateway=address(1).ip, fqdn=fqdn)
+
+    return Site(
+        name=name,
+        gateway=address(1),
+        shared_address=address(10),
+        shared_fqdn=f"{name}.example.com",
+        application_servers=tuple(host(f"{name}-{number}", Kind.NODE, 10 + number) for number in (1, 2)),
+        media_servers=tuple(host(f"{name}-media-{number}", Kind.NODE, 20 + number) for number in range(1, media + 1)),
+        client=host(f"{name}-client", Kind.NAMESPACE, 100),
+        operator=host("operator", Kind.NAMESPACE, 200) if with_operator else None,
+    )

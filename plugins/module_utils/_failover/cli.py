@@ -11,11 +11,12 @@ import json
 import socket
 import typing as t
 
-from . import gate, join, startup, status, takeover
+from . import diverged, failover, follow, gate, join, observe, rejoin, returning, startup, status, takeover
 from .decide import TABLE
 from .errors import FailoverError
 from .model import Role
 from .ports import Ports, real_ports
+from .returning import Way
 from .service import Service
 from .version import VERSION
 
@@ -66,7 +67,7 @@ def _serve(ports: Ports, arguments: argparse.Namespace, out: t.TextIO) -> int:
 
 def _startup(ports: Ports, arguments: argparse.Namespace, out: t.TextIO) -> int:
     if arguments.dry_run:
-        decision, facts, _ = startup.look(ports)
+        decision, facts, _mine = startup.look(ports)
         outcome = startup.Outcome(ports.state.role(), decision, facts, ())
     else:
         outcome = startup.run(ports, timeout=arguments.timeout)
@@ -96,10 +97,45 @@ def _join(ports: Ports, arguments: argparse.Namespace, out: t.TextIO) -> int:
     if arguments.progress:
         out.write(json.dumps(ports.state.progress()) + "\n")
         return 0
-    done = join.join(ports, initialize=arguments.initialize, rebuild=arguments.rebuild)
+    done = join.join(ports, initialize=arguments.initialize)
     if done and not arguments.initialize:
         ports.restart_unit(takeover.STARTUP_UNIT)
     out.write((done or "nothing to do: this node is part of the site") + "\n")
+    return 0
+
+
+def _rejoin(ports: Ports, arguments: argparse.Namespace, out: t.TextIO) -> int:
+    wanted = Way.CLONE if arguments.clone else None
+    if arguments.dry_run:
+        plan = returning.plan(rejoin.look(ports, wanted=wanted))
+    else:
+        plan = rejoin.rejoin(ports, wanted=wanted)
+    if arguments.json:
+        out.write(json.dumps(plan.to_json(), indent=2) + "\n")
+    else:
+        lines = [f"{plan.way.value}: {plan.reason}"]
+        lines += [plan.diverged.describe()] if plan.diverged is not None else []
+        lines += [f"  {number}. {step}" for number, step in enumerate(plan.steps, 1)] if arguments.dry_run else []
+        out.write("\n".join(lines) + "\n")
+    return 1 if plan.way is Way.REFUSE else 0
+
+
+def _diverged(ports: Ports, arguments: argparse.Namespace, out: t.TextIO) -> int:
+    if arguments.action == "purge":
+        deleted = diverged.purge(ports)
+        out.write(f"deleted {deleted}\n" if deleted else "nothing is kept\n")
+        return 0
+    record = ports.state.diverged()
+    if arguments.json:
+        out.write(json.dumps(record, indent=2) + "\n")
+        return 0
+    found = returning.diverged(rejoin.look(ports))
+    if found is not None:
+        out.write(f"{found.describe()}; to come back as standby (it is kept): duplexctl rejoin\n")
+    if record is not None:
+        out.write(diverged.describe(record))
+    if found is None and record is None:
+        out.write("nothing: no data of this node is kept, and the peer has all that is here as far as it can be seen\n")
     return 0
 
 
@@ -107,6 +143,15 @@ def _status(ports: Ports, arguments: argparse.Namespace, out: t.TextIO) -> int:
     document = status.document(ports)
     out.write(json.dumps(document, indent=2) + "\n" if arguments.json else status.describe(document))
     return status.exit_status(document)
+
+
+def _peer(ports: Ports, arguments: argparse.Namespace, out: t.TextIO) -> int:
+    """Both ways to the peer, tried now: a stream of WAL that flows says nothing about the certificates of today."""
+    peer, silence = observe.peer(ports)
+    name, refusal = ports.config.peer.inventory_hostname, ports.postgres.try_replication(follow.conninfo(ports.config))
+    out.write(f"resident service of {name}: {'answers' if peer else silence}\n")
+    out.write(f"PostgreSQL of {name}, as a standby would: {refusal or 'connects'}\n")
+    return 0 if peer and not refusal else 1
 
 
 def _require(ports: Ports, arguments: argparse.Namespace, out: t.TextIO) -> int:
@@ -125,6 +170,43 @@ def _stop(ports: Ports, arguments: argparse.Namespace, out: t.TextIO) -> int:
     return 0
 
 
+def _activate(ports: Ports, arguments: argparse.Namespace, out: t.TextIO) -> int:
+    order = failover.Order(arguments.peer_is_off, arguments.accept_two_owners, arguments.reason)
+    if arguments.dry_run:
+        seen = failover.look(ports, order)
+        out.write("\n".join((f"{seen.decision.answer.value}: {seen.decision.reason}", *seen.tried)) + "\n")
+        return 0
+    out.write(describe_order(failover.activate(ports, order, timeout=arguments.timeout)))
+    return 0
+
+
+def describe_order(outcome: failover.Outcome) -> str:
+    """What an operator's order came to, one subject a line."""
+    lines = [*outcome.actions, f"{outcome.role.value if outcome.role else 'no role'}: {outcome.reason}"]
+    if outcome.undelivered:
+        lost = outcome.undelivered
+        lines.append(
+            f"the peer was last heard at {lost['last_heard']} with WAL to {lost['peer_end']}; here it ended at "
+            f"{lost['own_end']}: {lost['bytes']} bytes, and whatever came later, were not delivered"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def _standby(ports: Ports, arguments: argparse.Namespace, out: t.TextIO) -> int:
+    out.write(describe_order(failover.stand_by(ports, "placed in standby by an operator", timeout=arguments.timeout)))
+    return 0
+
+
+def _hold(ports: Ports, arguments: argparse.Namespace, out: t.TextIO) -> int:
+    out.write(failover.hold(ports, arguments.reason) + "\n")
+    return 0
+
+
+def _release(ports: Ports, arguments: argparse.Namespace, out: t.TextIO) -> int:
+    out.write(failover.release(ports) + "\n")
+    return 0
+
+
 def _handover(ports: Ports, arguments: argparse.Namespace, out: t.TextIO) -> int:
     """What the unit of a handover runs: this node's part, from wherever the journal left it."""
     handover = ports.journal.state().handover(arguments.id)
@@ -140,9 +222,16 @@ COMMANDS: t.Mapping[str, t.Callable[[Ports, argparse.Namespace, t.TextIO], int]]
     "serve": _serve,
     "startup": _startup,
     "join": _join,
+    "rejoin": _rejoin,
+    "diverged": _diverged,
     "status": _status,
+    "peer": _peer,
     "require": _require,
     "stop": _stop,
+    "activate": _activate,
+    "standby": _standby,
+    "hold": _hold,
+    "release": _release,
     "handover": _handover,
 }
 
@@ -153,16 +242,43 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("version", help="print the installed version")
     shown = commands.add_parser("status", help="role, addresses, database, replication, alarms; exit status 0, 1, 2")
     shown.add_argument("--json", action="store_true", help="the whole document as JSON")
+    commands.add_parser("peer", help="try both ways to the peer, its service and its PostgreSQL; exit status 0, 1")
     check = commands.add_parser("startup", help="probe the shared address, decide, take the role")
     check.add_argument("--dry-run", action="store_true", help="look and decide, change nothing")
     check.add_argument("--explain", action="store_true", help="show the facts and the row that decided")
     check.add_argument("--json", action="store_true", help="the outcome as JSON")
     check.add_argument("--timeout", type=float, default=None, metavar="SECONDS", help="give up waiting after that long")
+    activated = commands.add_parser("activate", help="make this node active after its peer has failed")
+    activated.add_argument(
+        "--peer-is-off", default="", metavar="PEER", help="the peer's name: it is off, and stays off; you made sure"
+    )
+    activated.add_argument(
+        "--accept-two-owners",
+        default="",
+        metavar="ADDRESS",
+        help="the shared address: take it although another host answers for it, too (last resort)",
+    )
+    activated.add_argument("--reason", default="", metavar="TEXT", help="why, for the journal")
+    activated.add_argument("--dry-run", action="store_true", help="look for life and decide, change nothing")
+    activated.add_argument(
+        "--timeout", type=float, default=120, metavar="SECONDS", help="give up waiting after that long"
+    )
+    placed = commands.add_parser("standby", help="place this node in standby; an active one hands its role to the peer")
+    placed.add_argument("--timeout", type=float, default=600, metavar="SECONDS", help="how long to follow the handover")
+    held = commands.add_parser("hold", help="keep this node from becoming active, until it is released")
+    held.add_argument("--reason", required=True, metavar="TEXT", help="why, for whoever finds it")
+    commands.add_parser("release", help="end a hold; the startup check decides again")
     commands.add_parser("stop", help="take this node out of its role: application, address, PostgreSQL")
     joined = commands.add_parser("join", help="make this node part of its site (site.yml does it)")
     joined.add_argument("--initialize", action="store_true", help="begin a new site on this node")
-    joined.add_argument("--rebuild", action="store_true", help="give up the data here (moved aside) for the peer's")
-    joined.add_argument("--progress", action="store_true", help="print how far a running join has come")
+    joined.add_argument("--progress", action="store_true", help="print how far a running join or rejoin has come")
+    back = commands.add_parser("rejoin", help="make this node a standby of the active one: follow, rewind or clone")
+    back.add_argument("--dry-run", action="store_true", help="show the way back, change nothing")
+    back.add_argument("--clone", action="store_true", help="clone, whatever else would do")
+    back.add_argument("--json", action="store_true", help="the plan as JSON")
+    kept = commands.add_parser("diverged", help="show what only this node has, or had when it came back")
+    kept.add_argument("action", choices=["show", "purge"], nargs="?", default="show", help="purge: delete what is kept")
+    kept.add_argument("--json", action="store_true", help="the record as JSON")
     required = commands.add_parser("require", help="exit 0 only on the active node (for units of the application)")
     required.add_argument("role", choices=["active"])
     required.add_argument("unit")

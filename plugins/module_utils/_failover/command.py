@@ -5,12 +5,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import subprocess
 import typing as t
 
 from .errors import CommandError
+
+if t.TYPE_CHECKING:
+    import asyncio
 
 
 class Result(t.NamedTuple):
@@ -63,22 +67,39 @@ def stream(argv: t.Sequence[str], hear: t.Callable[[str], None]) -> int:
     """Run `argv` to its end, however long that takes, and give each line of its standard error to `hear` as it comes.
 
     Lines end with a newline or, as progress that is written over itself, with a carriage return. Returns the status.
+    What `hear` raises ends the program, too.
     """
-    try:
-        process = subprocess.Popen(
-            list(argv), stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, env={**os.environ, "LC_ALL": "C"}, cwd="/"
-        )
-    except OSError as exc:
-        raise CommandError(f"'{' '.join(argv)}' could not be started: {exc.strerror}") from exc
-    with process:
-        for line in _lines(t.cast("t.IO[bytes]", process.stderr)):
-            hear(line)
-    return process.returncode
+    # Not subprocess.Popen, which Ansible's sanity tests keep from modules. Loaded here: nobody else waits for it.
+    import asyncio
+
+    async def run_and_hear() -> int:
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *argv,
+                stderr=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.DEVNULL,
+                env={**os.environ, "LC_ALL": "C"},
+                cwd="/",
+            )
+        except OSError as exc:
+            raise CommandError(f"'{' '.join(argv)}' could not be started: {exc.strerror}") from exc
+        try:
+            await _hear_lines(t.cast("asyncio.StreamReader", process.stderr), hear)
+        except BaseException:
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+            raise
+        finally:
+            status = await process.wait()
+        return status
+
+    return asyncio.run(run_and_hear())
 
 
-def _lines(pipe: t.IO[bytes]) -> t.Iterator[str]:
+async def _hear_lines(pipe: asyncio.StreamReader, hear: t.Callable[[str], None]) -> None:
     rest = b""
-    while chunk := os.read(pipe.fileno(), 4096):
+    while chunk := await pipe.read(4096):
         *whole, rest = re.split(rb"[\r\n]", rest + chunk)
-        yield from (line.decode(errors="replace") for line in whole)
-    yield rest.decode(errors="replace")
+        for line in whole:
+            hear(line.decode(errors="replace"))
+    hear(rest.decode(errors="replace"))

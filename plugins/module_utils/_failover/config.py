@@ -23,6 +23,15 @@ class StartupPolicy(str, enum.Enum):
     CAUTIOUS = "cautious"
 
 
+class ReturnPolicy(str, enum.Enum):
+    """What a standby does whose data has diverged from the active node's."""
+
+    ASK = "ask"
+    """Nothing: an alarm names the command, and an operator looks first."""
+    REJOIN = "rejoin"
+    """Comes back by itself; what only it has is kept."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Site:
     """The logical site that clients see."""
@@ -61,6 +70,25 @@ class Database:
 
 
 @dataclasses.dataclass(frozen=True)
+class Fence:
+    """The command that makes sure the peer is off: its name is added as last argument. Empty without one."""
+
+    command: tuple[str, ...] = ()
+    timeout: float = 60.0
+
+
+@dataclasses.dataclass(frozen=True)
+class MediaServer:
+    """The media server that this node is configured with, and the inventory names of all nodes that are."""
+
+    inventory_hostname: str
+    hostname: str
+    address: str
+    port: int
+    nodes: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True)
 class SiteConfig:
     """Everything in site.json."""
 
@@ -71,6 +99,9 @@ class SiteConfig:
     node_port: int
     startup_policy: StartupPolicy
     startup_grace: float
+    fence: Fence = Fence()
+    media: MediaServer | None = None
+    return_policy: ReturnPolicy = ReturnPolicy.ASK
 
     @classmethod
     def from_json(cls, text: str, *, source: str = str(DEFAULT_PATH)) -> SiteConfig:
@@ -90,11 +121,33 @@ class SiteConfig:
                 node_port=int(document["node_port"]),
                 startup_policy=StartupPolicy(document["startup_policy"]),
                 startup_grace=float(document["startup_grace"]),
+                fence=_fence(document.get("fence")),
+                media=_media(document),
+                # A document of an earlier release has none.
+                return_policy=ReturnPolicy(document.get("return_policy", ReturnPolicy.ASK.value)),
             )
         except KeyError as exc:
             raise FailoverError(f"{source} lacks the field {exc}: run site.yml again to write it") from exc
         except (TypeError, ValueError) as exc:
             raise FailoverError(f"{source} has a wrong value ({exc}): run site.yml again to write it") from exc
+
+
+def _fence(values: t.Any) -> Fence:
+    if values is None:
+        return Fence()
+    command = values["command"]
+    if not isinstance(command, list) or not all(isinstance(word, str) for word in command):
+        raise ValueError("fence.command is no list of texts")
+    return Fence(tuple(command), float(values["timeout"]))
+
+
+def _media(document: dict[str, t.Any]) -> MediaServer | None:
+    """The node's media server; a site may have none."""
+    if document.get("media") is None:
+        return None
+    return MediaServer(
+        **{**_fields(MediaServer, document, "media"), "nodes": tuple(document["media"]["nodes"])},
+    )
 
 
 def _fields(kind: type, document: dict[str, t.Any], section: str) -> dict[str, t.Any]:

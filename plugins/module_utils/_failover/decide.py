@@ -199,7 +199,10 @@ TABLE: tuple[Row, ...] = (
         "the own data is perhaps behind, the policy is cautious",
         lambda facts: _behind(facts) and facts.cautious,
         Action.WAIT,
-        lambda facts: "the own data is perhaps behind and startup_policy is 'cautious': an operator has to decide",
+        lambda facts: (
+            "the own data is perhaps behind and startup_policy is 'cautious': an operator has to decide: start the "
+            "peer, or 'duplexctl activate' here"
+        ),
         alarm=True,
     ),
     Row(

@@ -1,45 +1,27 @@
 # Copyright: Duplex contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The demoting node's part of a handover: let go, hand over, then follow or take back (design, section 8).
-
-The order is that of the clients, who get an error at once and never silence: a lost SYN costs a second, and an answer
-from an address that is gone never comes. PostgreSQL ends their sessions with a reason and refuses new ones; once it has
-shut down the kernel refuses them, at this node's cost and not at that of the promotion; when the peer is writable the
-address moves, for 2 ms without an owner (measured against taking the address before the promotion, whose time doubled,
-and letting it go before, which cost two of three clients a second: docs/switchover.md).
-"""
+"""The demoting node's part of a handover: let go (letting_go.py), then follow or take back (design, section 8)."""
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import typing as t
 import uuid
 
 from . import lineage, observe, takeover
-from .control import DatabaseState
-from .errors import DatabaseError, FailoverError, PeerSilent
+from .errors import DatabaseError, FailoverError
 from .files import locked
-from .follow import slot_of
 from .handover import Answer, Demoting, Handover, Phase, Side, Step, demoting_after_boot, demoting_next
 from .journal import Intent
-from .messages import HandoverAnswer, HandoverMessage, Verb
+from .letting_go import ASK_PAUSE, Demotion, let_go
+from .messages import Verb
 from .model import Role, format_lsn
 from .steps import Steps
 
 if t.TYPE_CHECKING:
-    from .model import Lsn
-    from .peer import Line
     from .ports import Ports
 
-CHECKPOINT_PATIENCE = 600.0
-ARM_PATIENCE = 300.0
-"""Seconds for the peer's restartpoint, which has about as much to write as the checkpoint before it."""
-APPLICATION_PATIENCE = 90.0
-SHUTDOWN_PATIENCE = 30.0
-"""Seconds for the shutdown checkpoint; a checkpoint was made just before, so it has little to write."""
-ANSWER_TIMEOUT = 5.0
 ANSWER_PATIENCE = 20.0
 """Seconds after the LSN was sent in which the peer may be silent or at work."""
 LINGER = 2.0
@@ -47,14 +29,8 @@ LINGER = 2.0
 PROMOTION_PATIENCE = 180.0
 """Longer than the peer may take to find out that it cannot be promoted, and to stop its server for the proof."""
 STREAMING_PATIENCE = 60.0
-ASK_PAUSE = 0.25
-"""Seconds between two questions: no less, for the peer has better to do than to answer."""
 OUTAGE = ("stop", "give up", "hand over", "release")
 """The steps within which nobody can write: the peer promotes within the third, and takes the address in the last."""
-REFUSING_SECONDS = 0.5
-REFUSING_MARGIN = 0.2
-"""Seconds for which the address stays beside the stopped server: of the one that safety rule 2 gives it."""
-POLL = 0.001
 
 
 def begin(ports: Ports) -> str:
@@ -78,35 +54,9 @@ def unit_of(identifier: str) -> str:
     return f"duplex-handover@{identifier}.service"
 
 
-@dataclasses.dataclass
-class _Demotion:
-    """One process at one handover; `lsn` is set once the database has stopped."""
-
-    ports: Ports
-    id: str
-    steps: Steps
-    lsn: Lsn | None = None
-    writable: bool = False
-    """The peer has said so while clients were refused here: the outage is known."""
-    heard: HandoverAnswer = dataclasses.field(default_factory=lambda: HandoverAnswer(Answer.SILENT))
-
-    def say(self, verb: Verb, *, timeout: float = ANSWER_TIMEOUT) -> HandoverAnswer:
-        """Tell or ask the promoting node; silence is an answer, too."""
-        try:
-            self.heard = self.ports.peer.handover(self.message(verb), timeout)
-        except PeerSilent as exc:
-            self.heard = HandoverAnswer(Answer.SILENT, str(exc))
-        return self.heard
-
-    def message(self, verb: Verb) -> HandoverMessage:
-        """A message of this handover."""
-        lsn = format_lsn(self.lsn) if verb is Verb.RELEASE and self.lsn is not None else ""
-        return HandoverMessage(self.id, verb, lsn)
-
-
 def run(ports: Ports, handover: Handover) -> None:
     """Do this node's part of `handover`, from wherever its journal left it, to an end."""
-    demotion = _Demotion(ports, handover.id, Steps(ports, handover.id, Side.DEMOTING))
+    demotion = Demotion(ports, handover.id, Steps(ports, handover.id, Side.DEMOTING))
     with locked(ports.state.claim_lock, wait=True):
         phase, why = handover.phase, handover.why or "the process of the handover was restarted"
         if phase is Phase.BEGUN and ports.state.role() is not Role.ACTIVE:
@@ -114,7 +64,7 @@ def run(ports: Ports, handover: Handover) -> None:
             ports.state.end_handover(handover.id)
             return
         if phase is Phase.BEGUN:
-            phase, why = _let_go(demotion)
+            phase, why = let_go(demotion)
         if phase is Phase.GIVEN_UP and demotion.lsn is None:
             demotion.lsn = ports.postgres.control().checkpoint
             ports.refuse_clients()
@@ -137,7 +87,7 @@ def after_boot(ports: Ports, handover: Handover) -> None:
 
     A peer that is still armed would refuse its grant until its time is over: it is told in any case.
     """
-    demotion = _Demotion(ports, handover.id, Steps(ports, handover.id, Side.DEMOTING))
+    demotion = Demotion(ports, handover.id, Steps(ports, handover.id, Side.DEMOTING))
     heard = demotion.say(Verb.CANCEL)
     end = demoting_after_boot(handover.phase, heard.state)
     why = f"the node went down in phase '{handover.phase.value}'"
@@ -146,109 +96,25 @@ def after_boot(ports: Ports, handover: Handover) -> None:
     demotion.steps.record(end, why=why, report=_report(demotion))
 
 
-# --- letting go -----------------------------------------------------------------------------------------------------
+def settle_doubt(ports: Ports) -> None:
+    """Ask about the handover that left this node in doubt, if one did, now that the peer answers again.
 
-
-def _let_go(demotion: _Demotion) -> tuple[Phase, str]:
-    """Everything up to the LSN's being sent; the phase that was reached, and why it went no further."""
-    ports, steps = demotion.ports, demotion.steps
-    phase = Phase.BEGUN
-    try:
-        with steps.step("checkpoint"):
-            ports.postgres.checkpoint(timeout=CHECKPOINT_PATIENCE)
-        with steps.step("arm"):
-            _arm(demotion)
-        _check_streaming(ports)
-        phase = Phase.RELEASING
-        steps.record(phase)
-        with steps.step("application"):
-            ports.stop_application(takeover.ACTIVE_TARGET, timeout=APPLICATION_PATIENCE)
-            ports.end_sessions()
-        # Nothing has been lost yet: the last moment to find out that the peer has thought better of it.
-        _expect_armed(demotion.say(Verb.ARM))
-        with ports.hold_address() as address, contextlib.ExitStack() as opened:
-            lines = [opened.enter_context(ports.peer.line(ANSWER_TIMEOUT)) for _ in range(2)]
-            ports.state.begin_handover(demotion.id, Side.DEMOTING.value, stopped=True)
-            with steps.step("stop"):
-                demotion.lsn = _shut_down(ports)
-            with steps.step("give up"):
-                steps.record(Phase.GIVEN_UP, lsn=format_lsn(demotion.lsn))
-                phase = Phase.GIVEN_UP
-            with steps.step("hand over"):
-                demotion.writable = _while_refusing_clients(demotion, lines[0]).state is Answer.PROMOTING
-            with steps.step("release"):
-                # From here until the peer has announced it nobody answers for the address: nothing comes in between.
-                address.remove()
-                _say_let_go(demotion, lines[1])
-    except FailoverError as exc:
-        if phase is Phase.GIVEN_UP:
-            raise
-        return phase, str(exc)
-    return phase, ""
-
-
-def _while_refusing_clients(demotion: _Demotion, line: Line) -> HandoverAnswer:
-    """Send the LSN, and refuse clients until the peer is writable, or has had the time for it."""
-    heard = HandoverAnswer(Answer.SILENT)
-    try:
-        line.send(demotion.message(Verb.RELEASE), ANSWER_TIMEOUT)
-        demotion.ports.refuse_clients()
-        heard = line.receive(REFUSING_SECONDS + REFUSING_MARGIN)
-    except PeerSilent as exc:
-        demotion.ports.refuse_clients()
-        heard = HandoverAnswer(Answer.SILENT, str(exc))
-    return heard
-
-
-def _say_let_go(demotion: _Demotion, line: Line) -> None:
-    try:
-        line.send(demotion.message(Verb.LET_GO), ANSWER_TIMEOUT)
-        demotion.heard = line.receive(ANSWER_TIMEOUT)
-    except PeerSilent:
-        demotion.say(Verb.LET_GO)
-
-
-def _arm(demotion: _Demotion) -> None:
-    clock = demotion.ports.clock
-    deadline = clock.monotonic() + ARM_PATIENCE
-    while True:
-        heard = demotion.say(Verb.ARM)
-        if heard.state is not Answer.ARMING or clock.monotonic() > deadline:
-            return _expect_armed(heard)
-        clock.sleep(ASK_PAUSE)
-
-
-def _expect_armed(heard: HandoverAnswer) -> None:
-    if heard.state is not Answer.ARMED:
-        raise FailoverError(f"the peer is not armed for the handover but {heard.state.value}: {heard.reason}")
-
-
-def _check_streaming(ports: Ports) -> None:
-    """A standby that does not stream would hold up the shutdown for wal_sender_timeout, and then lack its end."""
-    name = slot_of(ports.config.peer)
-    states = [item["state"] for item in ports.postgres.snapshot().standbys if item["name"] == name]
-    if states != ["streaming"]:
-        raise FailoverError(f"{ports.config.peer.inventory_hostname} does not stream: {', '.join(states) or 'nothing'}")
-
-
-def _shut_down(ports: Ports) -> Lsn:
-    """Shut the server down; gives where the record of its shutdown checkpoint begins, as soon as that is on disk."""
-    clock = ports.clock
-    ports.postgres.begin_stop()
-    deadline = clock.monotonic() + SHUTDOWN_PATIENCE
-    while True:
-        control = ports.postgres.control()
-        if control.state is DatabaseState.SHUT_DOWN:
-            return control.checkpoint
-        if clock.monotonic() > deadline:
-            raise DatabaseError(f"PostgreSQL did not shut down within {SHUTDOWN_PATIENCE:g} s")
-        clock.sleep(POLL)
+    A peer that is still armed would grant nothing until its time is over: it is told to cancel.
+    """
+    handovers = ports.journal.state().handovers
+    if not handovers or handovers[-1].phase is not Phase.IN_DOUBT:
+        return
+    demotion = Demotion(ports, handovers[-1].id, Steps(ports, handovers[-1].id, Side.DEMOTING))
+    end = demoting_after_boot(Phase.IN_DOUBT, demotion.say(Verb.CANCEL).state)
+    if end is not Phase.IN_DOUBT:
+        why = demotion.heard.reason or f"{ports.config.peer.inventory_hostname} has the role"
+        demotion.steps.record(end, why=f"{handovers[-1].why}; then {why}", report=_report(demotion))
 
 
 # --- the end --------------------------------------------------------------------------------------------------------
 
 
-def _conclude(demotion: _Demotion, phase: Phase) -> Step:
+def _conclude(demotion: Demotion, phase: Phase) -> Step:
     """Ask and tell until the rules know which way it goes."""
     clock = demotion.ports.clock
     deadline = clock.monotonic() + ANSWER_PATIENCE
@@ -266,7 +132,7 @@ def _conclude(demotion: _Demotion, phase: Phase) -> Step:
             return step
 
 
-def _stand_by(demotion: _Demotion, phase: Phase) -> None:
+def _stand_by(demotion: Demotion, phase: Phase) -> None:
     """Settle as standby: the peer has passed the commit point."""
     ports = demotion.ports
     if phase is not Phase.FORWARD:
@@ -276,7 +142,7 @@ def _stand_by(demotion: _Demotion, phase: Phase) -> None:
     takeover.settle(ports, Role.STANDBY, f"handed the role to {ports.config.peer.inventory_hostname}", alarm="")
 
 
-def _rejoin(demotion: _Demotion) -> None:
+def _rejoin(demotion: Demotion) -> None:
     """Come back as the standby of the new active node, which is outside the outage: the unit may take its time."""
     ports, problem = demotion.ports, ""
     try:
@@ -304,7 +170,7 @@ def _standby_runs(ports: Ports) -> bool | None:
         return None
 
 
-def _await_promotion(demotion: _Demotion) -> None:
+def _await_promotion(demotion: Demotion) -> None:
     clock = demotion.ports.clock
     deadline = clock.monotonic() + PROMOTION_PATIENCE
     receives = False
@@ -333,7 +199,7 @@ def _receives(ports: Ports) -> bool:
     return receiver is not None and receiver["status"] == "streaming"
 
 
-def _take_back(demotion: _Demotion, phase: Phase, why: str) -> None:
+def _take_back(demotion: Demotion, phase: Phase, why: str) -> None:
     """Become the active node again, in a later epoch unless the server was never stopped."""
     ports, steps = demotion.ports, demotion.steps
     ports.say(f"taking the role back: {why}")
@@ -360,7 +226,7 @@ def _take_back(demotion: _Demotion, phase: Phase, why: str) -> None:
         steps.record(Phase.ROLLED_BACK, why=f"{why}; then {problem}", report=_report(demotion))
 
 
-def _serve_again(demotion: _Demotion, why: str) -> None:
+def _serve_again(demotion: Demotion, why: str) -> None:
     """Start the server as primary (its gate probes and asks the peer first), raise the epoch, take the address.
 
     The promotion's id follows from the handover's: a process that comes here after another one goes on with it.
@@ -393,13 +259,13 @@ def _serve_again(demotion: _Demotion, why: str) -> None:
     takeover.finish(ports, intent, alarm="", granted=True)
 
 
-def _doubt(demotion: _Demotion) -> None:
+def _doubt(demotion: Demotion) -> None:
     """Nothing is known: this node's startup check decides, with data that is no longer known current."""
     demotion.ports.postgres.end_postmaster(patience=LINGER)
     _leave_to_the_startup_check(demotion, Phase.IN_DOUBT, demotion.heard.reason)
 
 
-def _leave_to_the_startup_check(demotion: _Demotion, end: Phase, why: str) -> None:
+def _leave_to_the_startup_check(demotion: Demotion, end: Phase, why: str) -> None:
     """End without a role. It goes first: once the handover is over nobody else would take it away."""
     ports = demotion.ports
     ports.state.unsettle()
@@ -407,7 +273,7 @@ def _leave_to_the_startup_check(demotion: _Demotion, end: Phase, why: str) -> No
     ports.restart_unit(takeover.STARTUP_UNIT)
 
 
-def _report(demotion: _Demotion) -> dict[str, t.Any]:
+def _report(demotion: Demotion) -> dict[str, t.Any]:
     """Both nodes' steps, and the outage as seen from inside: from the stop to the first writable moment."""
     config, theirs = demotion.ports.config, demotion.heard.report
     steps = [*demotion.steps.done, *theirs.get("phases", [])]

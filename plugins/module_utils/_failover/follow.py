@@ -10,10 +10,11 @@ import grp
 import typing as t
 
 from . import lineage, observe
+from .config import ReturnPolicy
 from .errors import DatabaseError
-from .files import write_atomically
+from .files import locked, write_atomically
 from .model import Role, format_lsn
-from .tls import PKI_DIRECTORY
+from .tls import PKI_DIRECTORY, REVOCATIONS
 
 if t.TYPE_CHECKING:
     from .config import Node, SiteConfig
@@ -21,13 +22,17 @@ if t.TYPE_CHECKING:
     from .ports import Ports
 
 ALARM = "diverged"
+REJOIN_UNIT = "duplex-rejoin.service"
+REJOIN_ALARM = "rejoin"
+"""Kept up by a way back that failed, until the node follows."""
 
 
 @dataclasses.dataclass
 class Following:
-    """The peer's boot that this node last found worth following; empty before."""
+    """The peer's boot that this node last found worth following, and the one for which it began to rejoin by itself."""
 
     peer_boot: str = ""
+    rejoining: str = ""
 
 
 def slot_of(node: Node) -> str:
@@ -35,19 +40,28 @@ def slot_of(node: Node) -> str:
     return f"duplex_{node.number}"
 
 
-def conninfo(config: SiteConfig) -> str:
-    """How this node connects to the peer's PostgreSQL for replication: its unique address, mutual TLS."""
+def conninfo(
+    config: SiteConfig,
+    *,
+    user: str = "duplex_replication",
+    application: str = "",
+    database: str = "",
+    patience: int = 5,
+) -> str:
+    """How this node connects to the peer's PostgreSQL: its unique address, mutual TLS; to follow if not told else."""
     parameters = {
         "host": config.peer.unique_hostname,
         "hostaddr": config.peer.unique_address,
         "port": config.database.port,
-        "user": "duplex_replication",
+        "user": user,
         "sslmode": "verify-full",
         "sslrootcert": f"{PKI_DIRECTORY}/ca.crt",
+        "sslcrl": f"{PKI_DIRECTORY}/{REVOCATIONS}",
         "sslcert": f"{PKI_DIRECTORY}/node.crt",
         "sslkey": f"{PKI_DIRECTORY}/node.key",
-        "application_name": slot_of(config.node),
-        "connect_timeout": 5,
+        "application_name": application or slot_of(config.node),
+        "connect_timeout": patience,
+        **({"dbname": database} if database else {}),
     }
     return " ".join(f"{key}={value}" for key, value in parameters.items())
 
@@ -72,7 +86,10 @@ def step(ports: Ports, following: Following, peer: PeerFacts) -> None:
         if mine.snapshot.receiver is not None:
             ports.postgres.drop_slot(slot_of(ports.config.peer))
         return
-    _begin(ports, following, mine, peer)
+    with locked(ports.state.claim_lock, wait=False) as free:
+        # A claim makes another history of the data: none is under way from the comparison on until WAL may come.
+        if free and ports.state.role() is Role.STANDBY:
+            _begin(ports, following, observe.own(ports), peer)
 
 
 def _begin(ports: Ports, following: Following, mine: Own, peer: PeerFacts) -> None:
@@ -84,17 +101,27 @@ def _begin(ports: Ports, following: Following, mine: Own, peer: PeerFacts) -> No
         ports.state.remember_alarm(
             ALARM,
             f"not following {ports.config.peer.inventory_hostname}: {forbidden.relation.value}: {forbidden.reason}; "
-            f"to take its data instead (what is here is moved aside, not deleted) run on "
-            f"{ports.config.node.inventory_hostname}: duplexctl join --rebuild",
+            f"to take its data instead (what only this node has is kept) run on "
+            f"{ports.config.node.inventory_hostname}: duplexctl rejoin",
         )
+        # Once: what stood in its way would stand there again.
+        if ports.config.return_policy is ReturnPolicy.REJOIN and following.rejoining != peer.boot_id:
+            following.rejoining = peer.boot_id
+            ports.start_unit(REJOIN_UNIT)
         return
     ports.state.remember_alarm(ALARM, "")
-    group = grp.getgrnam(ports.config.database.owner).gr_gid
+    ports.state.remember_alarm(REJOIN_ALARM, "")
     ports.journal.append("following", lineage=peer.data.lineage[-1].uuid, at_lsn=format_lsn(mine.data.end))
-    write_atomically(ports.state.upstream, upstream_settings(ports.config), mode=0o640, group=group)
+    write_upstream(ports)
     ports.postgres.reload()
     following.peer_boot = peer.boot_id
     ports.say(f"following {ports.config.peer.inventory_hostname} from {format_lsn(mine.data.end)}")
+
+
+def write_upstream(ports: Ports) -> None:
+    """Have the server follow the peer from its next start or reload on."""
+    group = grp.getgrnam(ports.config.database.owner).gr_gid
+    write_atomically(ports.state.upstream, upstream_settings(ports.config), mode=0o640, group=group)
 
 
 def leave(ports: Ports, why: str) -> None:

@@ -11,9 +11,10 @@ from __future__ import annotations
 import typing as t
 
 from . import observe, takeover
-from .errors import DatabaseError
+from .errors import DatabaseError, FailoverError
 from .model import Role, Verdict
 from .probe import verdict
+from .returning import Rebuild
 
 if t.TYPE_CHECKING:
     from .ports import Ports
@@ -33,7 +34,13 @@ def boot(ports: Ports) -> None:
 
 
 def before_start(ports: Ports) -> None:
-    """ExecStartPre: within one boot the active node's server comes back as primary, if nobody else has taken over."""
+    """ExecStartPre: within one boot the active node's server comes back as primary, if nobody else has taken over.
+
+    FailoverError, which keeps the server from starting, while its data directory is neither old nor new.
+    """
+    rebuild = ports.state.rebuild()
+    if rebuild is not None and rebuild["phase"] in (Rebuild.REWINDING.value, Rebuild.EXCHANGING.value):
+        raise FailoverError(f"its data is being replaced ({rebuild['phase']}); to finish that: duplexctl rejoin")
     if ports.state.joined() is None:
         return
     settled = ports.state.settled()
@@ -48,6 +55,10 @@ def before_start(ports: Ports) -> None:
         ports.postgres.write_standby_signal()
         ports.state.unsettle()
         ports.restart_unit(takeover.STARTUP_UNIT)
+        return
+    if ports.state.role() is not Role.ACTIVE or ports.journal.state().given_up:
+        ports.say("PostgreSQL starts as a standby: this node has lost its role while the wire was probed")
+        ports.postgres.write_standby_signal()
         return
     ports.say("PostgreSQL restarts as primary: this node is active and nobody else holds the shared address")
     ports.postgres.remove_standby_signal()
@@ -98,7 +109,7 @@ def _somebody_else(ports: Ports) -> str:
     result = verdict(ports.probe())
     if result is not Verdict.FREE:
         return f"the shared address is {result.value}"
-    peer, _ = observe.peer(ports)
+    peer, _reply = observe.peer(ports)
     if peer is not None and peer.role is Role.ACTIVE:
         return "the peer says that it is active"
     return ""

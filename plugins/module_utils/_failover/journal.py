@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -26,6 +27,7 @@ class Intent:
     """A promotion that was announced: its id becomes the lineage's uuid, its fork the end of WAL at that moment.
 
     One that `serves` has the shared address from before its promotion on: a handover's, whose other side has given up.
+    `by_operator` tells an operator's decision from a startup check's.
     """
 
     id: str
@@ -35,6 +37,7 @@ class Intent:
     reason: str
     fork: Lsn
     serves: bool = False
+    by_operator: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,6 +68,11 @@ class State:
         handover = self.open_handover
         return handover is not None and handover.phase in (Phase.GIVEN_UP, Phase.FORWARD)
 
+    @property
+    def by_operator(self) -> bool:
+        """Whether an operator decided that this node serves, the last time that it came to serve."""
+        return any(intent.by_operator for intent in self.intents if self.served and intent.id == self.served[-1])
+
     def handover(self, identifier: str) -> Handover | None:
         """The handover of that id, if this node has heard of it."""
         return next((handover for handover in self.handovers if handover.id == identifier), None)
@@ -93,7 +101,10 @@ def fold(state: State, entry: t.Mapping[str, t.Any]) -> State:
         return dataclasses.replace(state, unfinished=None)
     if event == "granted":
         return dataclasses.replace(state, last_active=False, grants=state.grants + 1)
-    if event in ("following", "joined", "taken"):
+    if event == "joined":
+        # Promotions of the data that was here before are no part of this one's history.
+        return dataclasses.replace(state, last_active=False, intents=())
+    if event in ("following", "taken"):
         return dataclasses.replace(state, last_active=False)
     return state
 
@@ -110,7 +121,7 @@ def _fold_handover(state: State, entry: t.Mapping[str, t.Any]) -> State:
         given_up = before.phase in (Phase.GIVEN_UP, Phase.FORWARD)
         return dataclasses.replace(state, last_active=True) if given_up else state
     if handover.phase is Phase.PROMOTING:
-        intent = dataclasses.replace(_intent(entry), serves=True)
+        intent = dataclasses.replace(_intent(entry), serves=True, by_operator=True)
         return dataclasses.replace(state, last_active=True, intents=(*state.intents, intent))
     if handover.phase is Phase.ACTIVE:
         return dataclasses.replace(state, last_active=True, served=(*state.served, handover.id))
@@ -118,7 +129,34 @@ def _fold_handover(state: State, entry: t.Mapping[str, t.Any]) -> State:
 
 
 def _intent(entry: t.Mapping[str, t.Any]) -> Intent:
-    return Intent(entry["id"], entry["boot"], entry["epoch"], entry["parent"], entry["reason"], entry["fork"])
+    return Intent(
+        id=entry["id"],
+        boot=entry["boot"],
+        epoch=entry["epoch"],
+        parent=entry["parent"],
+        reason=entry["reason"],
+        fork=entry["fork"],
+        by_operator=entry.get("by_operator", False),
+    )
+
+
+class Position(t.NamedTuple):
+    """How far a reader of the journal has come: in which file, and how many bytes of it."""
+
+    inode: int
+    offset: int
+
+
+def _entries_of(text: str) -> list[dict[str, t.Any]]:
+    found = []
+    for line in text.splitlines():
+        try:
+            entry = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(entry, dict):
+            found.append(entry)
+    return found
 
 
 class Journal:
@@ -128,6 +166,7 @@ class Journal:
         self._path = path
         self._boot = boot
         self._now = now
+        self._read: tuple[tuple[int, int], State] = ((0, 0), State())
 
     def entries(self) -> list[dict[str, t.Any]]:
         """All entries, oldest first; a last line that a power cut tore is left out, for its step never began."""
@@ -135,21 +174,38 @@ class Journal:
             text = self._path.read_text(encoding="utf-8", errors="replace")
         except FileNotFoundError:
             return []
-        found = []
-        for line in text.splitlines():
-            try:
-                entry = json.loads(line)
-            except ValueError:
-                continue
-            if isinstance(entry, dict):
-                found.append(entry)
-        return found
+        return _entries_of(text)
+
+    def since(self, position: Position | None) -> tuple[list[dict[str, t.Any]], Position | None]:
+        """The entries beyond `position` (None: all), and the position of their end; a rotated journal is read on."""
+        found: list[dict[str, t.Any]] = []
+        kept = self._path.with_name(self._path.name + ".1")
+        for path in (kept, self._path):
+            with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
+                inode = os.fstat(file.fileno()).st_ino
+                if path == kept and (position is None or position.inode != inode):
+                    continue
+                file.seek(position.offset if position is not None and position.inode == inode else 0)
+                text = file.read()
+                # What was not written to its end yet is read the next time.
+                whole = text[: text.rfind(b"\n") + 1]
+                found += _entries_of(whole.decode(errors="replace"))
+                position = Position(inode, file.tell() - len(text) + len(whole))
+        return found, position
 
     def state(self) -> State:
-        """What all entries together amount to."""
-        state = State()
-        for entry in self.entries():
-            state = fold(state, entry)
+        """What all entries together amount to; as read before if none came since, for this is asked every second."""
+        try:
+            found = self._path.stat()
+            size = (found.st_ino, found.st_size)
+        except FileNotFoundError:
+            return State()
+        known, state = self._read
+        if size != known:
+            state = State()
+            for entry in self.entries():
+                state = fold(state, entry)
+            self._read = (size, state)
         return state
 
     def append(self, event: str, *, durable: bool = True, **fields: t.Any) -> None:

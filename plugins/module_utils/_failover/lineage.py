@@ -68,6 +68,21 @@ def _continues(end: Lsn, branch: Promotion, relation: Relation, who: str) -> Com
     return Comparison(relation, f"{_named(branch)} continues it at {format_lsn(branch.fork)}")
 
 
+def parted(own: Data, peer: Data) -> Lsn | None:
+    """Where two diverged histories part; None when they have not diverged, or have no promotion in common."""
+    common = _common(own.lineage, peer.lineage)
+    if common == 0 or compare(own, peer).relation is not Relation.DIVERGED:
+        return None
+    return min(rest[0].fork for rest in (own.lineage[common:], peer.lineage[common:]) if rest)
+
+
+def indistinguishable(own: Data, peer: Data) -> bool:
+    """Whether PostgreSQL would take two histories for one: each has a promotion of its own to the same timeline."""
+    common = _common(own.lineage, peer.lineage)
+    ours, theirs = ({promotion.timeline for promotion in data.lineage[common:]} for data in (own, peer))
+    return bool(ours & theirs)
+
+
 def _named(promotion: Promotion) -> str:
     return f"promotion {promotion.uuid} of node {promotion.node} (timeline {promotion.timeline})"
 
@@ -114,6 +129,21 @@ def better(own: Data, peer: Data, *, own_number: int) -> tuple[Better, str]:
     if comparison.relation is Relation.DIVERGED and _last_served(own) != _last_served(peer):
         return _side(_last_served(own) > _last_served(peer)), f"{comparison.reason}; the later of the two that served"
     return _side(own_number == 1), f"{comparison.reason}; nothing else tells them apart, so node 1"
+
+
+def rightful(own: Data, peer: Data, *, own_number: int, alone: bool, peer_alone: bool | None) -> tuple[Better, str]:
+    """Which of two nodes that are both active keeps the role, and why: as better(), but for the present owner.
+
+    A node is alone that has not heard the other one since it became active: it could not know of an owner. Of two
+    histories of one epoch that have diverged, the one stays that had served before. A peer that does not know this
+    rule (None) goes by better(), so that both come to the same answer.
+    """
+    if peer_alone is None:
+        return better(own, peer, own_number=own_number)
+    comparison = compare(own, peer)
+    if comparison.relation is Relation.DIVERGED and epoch(own) == epoch(peer) and alone != peer_alone:
+        return _side(peer_alone), f"{comparison.reason}; {'the peer' if alone else 'this node'} was the owner before"
+    return better(own, peer, own_number=own_number)
 
 
 def _last_served(data: Data) -> str:

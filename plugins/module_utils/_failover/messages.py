@@ -1,7 +1,11 @@
 # Copyright: Duplex contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the two nodes say to each other, as values: JSON over HTTPS."""
+"""What the two nodes say to each other, as values: JSON over HTTPS.
+
+The peer may be a release older or newer. What is not known here is passed over; what an older peer does not send has a
+default here, and a word that it does not know is not said to it (tests: test_protocol.py).
+"""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from .version import PROTOCOL, VERSION
 if t.TYPE_CHECKING:
     from .journal import State as JournalState
     from .ports import Ports
-    from .postgres import Snapshot
+    from .snapshot import Snapshot
 
 PEER_TIMEOUT = 2.0
 SAMPLES = 10
@@ -52,6 +52,9 @@ class PeerFacts:
     claiming: bool
     last_active: bool
     version: str
+    protocol: int = PROTOCOL
+    alone: bool | None = None
+    """It is active, and has not heard this node since it became that; None of an older release, which does not say."""
 
     @classmethod
     def from_json(cls, values: t.Mapping[str, t.Any]) -> PeerFacts:
@@ -68,10 +71,13 @@ class PeerFacts:
                 claiming=bool(values["claiming"]),
                 last_active=bool(values["last_active"]),
                 version=str(values["version"]),
+                protocol=int(values["protocol"]),
+                alone=bool(values["alone"]) if "alone" in values else None,
             )
         except (KeyError, TypeError, ValueError) as exc:
             raise PeerSilent(
-                f"the peer's answer could not be understood ({exc!r}): compare the installed versions"
+                f"the peer's answer could not be understood ({exc!r}): it has Duplex {values.get('version')} with "
+                f"protocol {values.get('protocol')}, this node {VERSION} with {PROTOCOL}; run site.yml for both nodes"
             ) from exc
 
     @property
@@ -91,9 +97,11 @@ def own(ports: Ports) -> Own:
     joined = state.joined()
     if joined is None:
         # Whatever a startup check settled on: the peer must see that the site's data is not here.
-        return Own(
-            Role.UNJOINED, None, "this node has not joined the site: run site.yml", state.hold(), False, journal, None
-        )
+        why = "this node has not joined the site: run site.yml"
+        rebuild = state.rebuild()
+        if rebuild is not None:
+            why = f"the rebuild of its data is unfinished ({rebuild['phase']}): run duplexctl rejoin"
+        return Own(Role.UNJOINED, None, why, state.hold(), False, journal, None)
     role = settled.role if settled else Role.STARTING
     if role is Role.ACTIVE and journal.given_up:
         # A peer that went down within the handover would take that for an active node, and leave the role to it.
@@ -123,7 +131,7 @@ def own(ports: Ports) -> Own:
 def _settled_snapshot(ports: Ports) -> Snapshot:
     """A snapshot, taken again for a moment while the startup process seems to be at work."""
     snapshot = ports.postgres.snapshot()
-    for _ in range(SAMPLES):
+    for _time in range(SAMPLES):
         if snapshot.exhausted:
             break
         ports.clock.sleep(SAMPLE_SECONDS)
@@ -160,10 +168,10 @@ def known_lineage(snapshot: Snapshot, journal: JournalState, *, node: int) -> tu
     return (*rows, missing)
 
 
-def peer(ports: Ports) -> tuple[PeerFacts | None, str]:
+def peer(ports: Ports, *, timeout: float = PEER_TIMEOUT) -> tuple[PeerFacts | None, str]:
     """What the peer says; None, and why, when it is silent."""
     try:
-        return PeerFacts.from_json(ports.peer.facts(timeout=PEER_TIMEOUT)), ""
+        return PeerFacts.from_json(ports.peer.facts(timeout=timeout)), ""
     except PeerSilent as exc:
         return None, str(exc)
 
@@ -185,6 +193,7 @@ def own_facts_json(ports: Ports, *, mac: str, claiming: bool) -> dict[str, t.Any
         "replaying": mine.replaying,
         "claiming": claiming,
         "last_active": mine.journal.last_active,
+        "alone": mine.role is Role.ACTIVE and ports.state.contact() is None,
     }
 
 
@@ -196,7 +205,7 @@ def facts(ports: Ports, *, grace_over: bool) -> tuple[NodeFacts, Own, PeerFacts 
     unfinished = journal.unfinished is not None or journal.open_handover is not None
     decided_already = settled is not None or unfinished or address_here
     observation = None if decided_already else ports.probe()
-    other, _ = peer(ports)
+    other, _reply = peer(ports)
     mine = own(ports)
     better = Better.UNKNOWN
     if mine.data is not None and other is not None and other.data is not None:

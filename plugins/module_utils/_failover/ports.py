@@ -10,7 +10,7 @@ import datetime
 import time
 import typing as t
 
-from . import network, probe, sessions, tls
+from . import media, network, probe, sessions, tls
 from .command import checked, run
 from .config import SiteConfig, load
 from .held import HeldAddress
@@ -21,6 +21,7 @@ from .state import State
 
 if t.TYPE_CHECKING:
     from .command import Runner
+    from .config import MediaServer
 
 
 class Clock(t.Protocol):
@@ -28,11 +29,9 @@ class Clock(t.Protocol):
 
     def monotonic(self) -> float:
         """Seconds on a clock that never jumps."""
-        ...
 
     def sleep(self, seconds: float, /) -> None:
         """Let `seconds` pass."""
-        ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,6 +65,10 @@ class Ports:
     def today(self) -> datetime.datetime:
         """The time of day in UTC."""
         return datetime.datetime.now(datetime.timezone.utc)
+
+    def media_silence(self, server: MediaServer) -> str:
+        """Why the media server does not answer; empty when it does."""
+        return media.silence_of(server)
 
     def start_unit(self, unit: str) -> None:
         """Queue the start of a systemd unit, without waiting for it."""

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import json
 import os
 import pathlib
@@ -16,11 +15,12 @@ import time
 import typing as t
 
 from .command import checked
-from .control import Control, read_control
+from .control import Control, DatabaseState, read_control
 from .errors import DatabaseError
 from .files import sync_directory, write_atomically
 from .held import HeldServer
-from .model import Lsn, Promotion, format_lsn, parse_lsn
+from .model import format_lsn
+from .snapshot import SNAPSHOT, Snapshot
 
 if t.TYPE_CHECKING:
     from .command import Runner
@@ -33,37 +33,8 @@ RETRY_SECONDS = 0.01
 NOTICE_SECONDS = 10.0
 """For systemd to notice the end of a postmaster, whose lock file goes before its process does."""
 
-SNAPSHOT = """
-SELECT json_build_object(
-  'in_recovery', pg_is_in_recovery(),
-  'system_identifier', (SELECT system_identifier::text FROM pg_control_system()),
-  'timeline', greatest((SELECT timeline_id FROM pg_control_checkpoint()),
-                       (SELECT min_recovery_end_timeline FROM pg_control_recovery()),
-                       (SELECT received_tli FROM pg_stat_wal_receiver)),
-  'end', CASE WHEN pg_is_in_recovery()
-              THEN coalesce(pg_last_wal_replay_lsn(), pg_last_wal_receive_lsn())::text
-              ELSE pg_current_wal_flush_lsn()::text END,
-  'startup_waits_for', (SELECT wait_event FROM pg_stat_activity WHERE backend_type = 'startup'),
-  'receiver', (SELECT json_build_object('status', status, 'from', sender_host, 'slot', slot_name,
-                                        'received', flushed_lsn::text) FROM pg_stat_wal_receiver),
-  'standbys', (SELECT coalesce(json_agg(json_build_object(
-        'name', application_name, 'address', host(client_addr), 'state', state, 'sync_state', sync_state,
-        'sent', sent_lsn::text, 'flushed', flush_lsn::text, 'replayed', replay_lsn::text,
-        'lag_bytes', CASE WHEN pg_is_in_recovery() THEN NULL
-                          ELSE pg_wal_lsn_diff(pg_current_wal_lsn(), replay_lsn) END,
-        'tls', (SELECT ssl FROM pg_stat_ssl WHERE pg_stat_ssl.pid = pg_stat_replication.pid))), '[]')
-      FROM pg_stat_replication),
-  'slots', (SELECT coalesce(json_agg(json_build_object(
-        'name', slot_name, 'active', active, 'restart', restart_lsn::text, 'wal_status', wal_status)), '[]')
-      FROM pg_replication_slots WHERE slot_name LIKE 'duplex\\_%'),
-  'pending_restart', (SELECT coalesce(json_agg(name ORDER BY name), '[]') FROM pg_settings WHERE pending_restart),
-  'lineage', (SELECT coalesce(json_agg(json_build_object(
-        'uuid', uuid, 'parent', parent, 'epoch', epoch, 'node', node, 'reason', reason, 'fork', fork::text,
-        'timeline', timeline, 'served', served,
-        'at', to_char(at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')) ORDER BY number), '[]')
-      FROM duplex.lineage)
-)
-"""
+DUPLICATE_OBJECT = "42710"
+"""https://www.postgresql.org/docs/15/errcodes-appendix.html"""
 
 LINEAGE_TABLE = """
 CREATE SCHEMA IF NOT EXISTS duplex;
@@ -80,46 +51,6 @@ CREATE TABLE IF NOT EXISTS duplex.lineage (
   served boolean NOT NULL DEFAULT false
 );
 """
-
-
-@dataclasses.dataclass(frozen=True)
-class Snapshot:
-    """What PostgreSQL says of itself at one moment; LSNs inside the mappings are PostgreSQL's text."""
-
-    in_recovery: bool
-    system_identifier: str
-    timeline: int
-    end: Lsn
-    startup_waits_for: str | None
-    receiver: t.Mapping[str, t.Any] | None
-    standbys: tuple[t.Mapping[str, t.Any], ...]
-    slots: tuple[t.Mapping[str, t.Any], ...]
-    pending_restart: tuple[str, ...]
-    lineage: tuple[Promotion, ...]
-
-    @classmethod
-    def from_json(cls, values: t.Mapping[str, t.Any]) -> Snapshot:
-        """From the answer to SNAPSHOT."""
-        return cls(
-            in_recovery=values["in_recovery"],
-            system_identifier=values["system_identifier"],
-            timeline=values["timeline"],
-            end=parse_lsn(values["end"]) if values["end"] else 0,
-            startup_waits_for=values["startup_waits_for"],
-            receiver=values["receiver"],
-            standbys=tuple(values["standbys"]),
-            slots=tuple(values["slots"]),
-            pending_restart=tuple(values["pending_restart"]),
-            lineage=tuple(Promotion.from_json(row) for row in values["lineage"]),
-        )
-
-    @property
-    def exhausted(self) -> bool:
-        """All local WAL is replayed: the startup process sits waiting for more, or recovery is over."""
-        return not self.in_recovery or self.startup_waits_for in (
-            "RecoveryRetrieveRetryInterval",
-            "RecoveryWalStream",
-        )
 
 
 class Postgres:
@@ -242,12 +173,20 @@ class Postgres:
 
     def ensure_slot(self, name: str) -> bool:
         """Have the physical replication slot `name`; True if it was made now."""
+        import psycopg2
+
         with self.connection() as cursor:
-            cursor.execute(
-                "SELECT pg_create_physical_replication_slot(%s, true) "
-                "WHERE NOT EXISTS (SELECT FROM pg_replication_slots WHERE slot_name = %s)",
-                (name, name),
-            )
+            try:
+                cursor.execute(
+                    "SELECT pg_create_physical_replication_slot(%s, true) "
+                    "WHERE NOT EXISTS (SELECT FROM pg_replication_slots WHERE slot_name = %s)",
+                    (name, name),
+                )
+            except psycopg2.Error as exc:
+                # The resident service and whoever has just become active come to it at the same moment.
+                if exc.pgcode != DUPLICATE_OBJECT:
+                    raise
+                return False
             return bool(cursor.fetchone())
 
     def drop_slot(self, name: str) -> bool:
@@ -333,6 +272,10 @@ class Postgres:
         """What pg_control says at this moment."""
         return read_control(self.data_directory)
 
+    def writable_on_disk(self) -> bool:
+        """Whether the server is writable, by its files alone: no connection, and so no more than the last word."""
+        return self.postmaster_runs() and self.control().state is DatabaseState.IN_PRODUCTION
+
     def remove_promote_trigger(self) -> None:
         """Take back a promotion that the stopped server was told of: pg_promote() leaves a file for it."""
         (self.data_directory / "promote").unlink(missing_ok=True)
@@ -354,11 +297,11 @@ class Postgres:
         (self.data_directory / "standby.signal").unlink(missing_ok=True)
         sync_directory(self.data_directory)
 
-    def system_identifier_on_disk(self) -> str | None:
-        """The cluster's system identifier by pg_controldata; None without a cluster."""
-        if not (self.data_directory / "PG_VERSION").exists():
+    def system_identifier_on_disk(self, *, directory: pathlib.Path) -> str | None:
+        """The system identifier of the cluster in `directory` by pg_controldata; None without a cluster."""
+        if not (directory / "PG_VERSION").exists():
             return None
-        argv = [f"{self._where.bin_directory}/pg_controldata", "-D", str(self.data_directory)]
+        argv = [f"{self._where.bin_directory}/pg_controldata", "-D", str(directory)]
         return parse_system_identifier(checked(self._runner, argv, timeout=10))
 
     # --- its unit --------------------------------------------------------------------------------------------------

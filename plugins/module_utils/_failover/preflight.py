@@ -18,7 +18,7 @@ import typing as t
 from . import observe
 from .errors import DatabaseError, FailoverError
 from .tls import EXPIRY_ALARM
-from .version import VERSION
+from .version import PROTOCOL, VERSION, works_with
 
 if t.TYPE_CHECKING:
     from .ports import Ports
@@ -100,9 +100,9 @@ class Check:
 class Limits:
     """An operator's settings for a switchover: bytes, seconds, seconds."""
 
-    lag_bytes: int
-    lag_seconds: float
-    transaction_seconds: float
+    lag_bytes: int = 16 << 20
+    lag_seconds: float = 10.0
+    transaction_seconds: float = 60.0
 
 
 # --- facts of one node ----------------------------------------------------------------------------------------------
@@ -115,6 +115,7 @@ def gather(ports: Ports) -> dict[str, t.Any]:
     database, error = _gather_database(ports)
     return {
         "version": VERSION,
+        "protocol": PROTOCOL,
         "node": ports.config.node.inventory_hostname,
         "role": observe.own(ports).role.value,
         "hold": ports.state.hold(),
@@ -183,8 +184,11 @@ class Pair(t.NamedTuple):
 
 
 def checks(pair: Pair) -> tuple[Check, ...]:
-    """Every check, passed or not; those of the databases only where both answer."""
-    found = list(_of_the_nodes(pair))
+    """Every check, passed or not; those of the databases only where both answer, none but one of unlike programs."""
+    programs = _of_the_programs(pair)
+    if programs.verdict is Verdict.REFUSE:
+        return (programs,)
+    found = [programs, *_of_the_nodes(pair)]
     if pair.demoting["database"] is not None and pair.promoting["database"] is not None:
         found += _of_replication(pair, pair.demoting["database"], pair.promoting["database"])
         found += _of_the_databases(pair, pair.demoting["database"], pair.promoting["database"])
@@ -204,12 +208,28 @@ def _check(
     return Check(name, facts["node"], str(seen), wanted, verdict, "" if good else advice)
 
 
+def _of_the_programs(pair: Pair) -> Check:
+    """Nothing that the peer says counts if the two may misunderstand each other."""
+    # The first releases do not say it here.
+    old, new = (int(facts.get("protocol", 1)) for facts in pair.both)
+    seen = ", ".join(
+        f"{facts['node']}: protocol {protocol} of Duplex {facts['version']}"
+        for facts, protocol in zip(pair.both, (old, new))
+    )
+    advice = (
+        f"run site.yml for both nodes with the later release of the collection: the one on "
+        f"{pair.both[old > new]['node']} is too old for its peer"
+    )
+    good = works_with(new, own=old)
+    return _check("Duplex protocol", pair.demoting, seen, "the same, or one apart", good, advice)
+
+
 def _of_the_nodes(pair: Pair) -> t.Iterator[Check]:
     for facts, role in zip(pair.both, ("active", "standby")):
         advice = f"look at duplexctl status on {facts['node']}"
         yield _check("role", facts, facts["role"], role, facts["role"] == role, advice)
         yield _check(
-            "hold", facts, facts["hold"] or "none", "none", not facts["hold"], "release the hold if it is over"
+            "hold", facts, facts["hold"] or "none", "none", not facts["hold"], "if it is over: duplexctl release there"
         )
         yield _check(
             "unfinished journal",
@@ -262,7 +282,7 @@ def _certificates(facts: t.Mapping[str, t.Any]) -> t.Iterator[Check]:
         until = datetime.datetime.fromtimestamp(said["until"], tz=datetime.timezone.utc)
         good = until - now >= EXPIRY_ALARM
         seen, wanted = f"{name} ends on {until:%Y-%m-%d}", f"{EXPIRY_ALARM.days} days left"
-        yield _check("certificate", facts, seen, wanted, good, "renew it with site.yml", warn=now < until)
+        yield _check("certificate", facts, seen, wanted, good, "run renew_certificates.yml", warn=now < until)
 
 
 def _of_replication(pair: Pair, old: t.Mapping[str, t.Any], new: t.Mapping[str, t.Any]) -> t.Iterator[Check]:
@@ -295,9 +315,8 @@ def _of_replication(pair: Pair, old: t.Mapping[str, t.Any], new: t.Mapping[str, 
 def _of_the_databases(pair: Pair, old: t.Mapping[str, t.Any], new: t.Mapping[str, t.Any]) -> t.Iterator[Check]:
     majors = [facts["version_num"] // 10000 for facts in (old, new)]
     seen = f"{old['version']}, here {new['version']}"
-    yield _check(
-        "PostgreSQL version", pair.promoting, seen, "the same major version", majors[0] == majors[1], "upgrade one node"
-    )
+    advice = "WAL does not go from one to the other: docs/upgrade.md has the way from one major version to the next"
+    yield _check("PostgreSQL version", pair.promoting, seen, "the same major version", majors[0] == majors[1], advice)
     theirs, ours = old["collations"] or {}, new["collations"] or {}
     differ = sorted(name for name in theirs if ours.get(name) != theirs[name])
     advice = "indexes on text would be wrong on one of the nodes: install the same version of libc or ICU on both"

@@ -17,7 +17,7 @@ import typing as t
 
 from . import lineage, observe, takeover
 from .control import DatabaseState
-from .demotion import CHECKPOINT_PATIENCE, REFUSING_SECONDS, unit_of
+from .demotion import unit_of
 from .errors import DatabaseError, FailoverError
 from .files import locked
 from .follow import slot_of
@@ -35,6 +35,7 @@ from .handover import (
     promoting_next,
 )
 from .journal import Intent
+from .letting_go import CHECKPOINT_PATIENCE, CLIENTS_FIRST, REFUSING_SECONDS
 from .messages import HandoverAnswer, HandoverMessage, Verb
 from .model import Role, format_lsn, parse_lsn
 from .steps import Steps
@@ -72,21 +73,30 @@ def hear(ports: Ports, message: HandoverMessage) -> HandoverAnswer:
         return _answer_when_writable(ports, message.id)
     if message.verb is Verb.LET_GO and at is not None and at["id"] == message.id:
         ports.state.tell(message.id, LET_GO, monotonic=ports.clock.monotonic())
-    with locked(ports.state.handover_lock, wait=True):
-        known = ports.journal.state().handover(message.id)
-        steps = Steps(ports, message.id, Side.PROMOTING)
-        phase = known.phase if known else None
-        if message.verb is Verb.ARM and may_arm(phase):
-            _check_arming(ports)
-            ports.state.begin_handover(message.id, Side.PROMOTING.value)
-            steps.record(Phase.ARMED)
-            ports.start_unit(unit_of(message.id))
-        elif message.verb is Verb.CANCEL and may_cancel(phase):
-            # The process is told first: if this one dies here, that one records it.
-            if at is not None and at["id"] == message.id:
-                ports.state.tell(message.id, CANCELLED)
-            steps.record(Phase.CANCELLED, why=f"cancelled by {ports.config.peer.inventory_hostname}")
-        return _answer(ports, message.id)
+        if ports.state.told(message.id, WRITABLE):
+            # Clients come to this node from now on: no journal is read.
+            return HandoverAnswer(Answer.PROMOTING)
+    if message.verb in (Verb.ARM, Verb.CANCEL):
+        with locked(ports.state.handover_lock, wait=True):
+            _begin_or_cancel(ports, message, at)
+    # Whoever only asks does not wait for a process that stands still at the commit point, and holds that lock.
+    return _answer(ports, message.id)
+
+
+def _begin_or_cancel(ports: Ports, message: HandoverMessage, at: dict[str, t.Any] | None) -> None:
+    known = ports.journal.state().handover(message.id)
+    steps = Steps(ports, message.id, Side.PROMOTING)
+    phase = known.phase if known else None
+    if message.verb is Verb.ARM and may_arm(phase):
+        _check_arming(ports)
+        ports.state.begin_handover(message.id, Side.PROMOTING.value)
+        steps.record(Phase.ARMED)
+        ports.start_unit(unit_of(message.id))
+    elif message.verb is Verb.CANCEL and may_cancel(phase):
+        # The process is told first: if this one dies here, that one records it.
+        if at is not None and at["id"] == message.id:
+            ports.state.tell(message.id, CANCELLED)
+        steps.record(Phase.CANCELLED, why=f"cancelled by {ports.config.peer.inventory_hostname}")
 
 
 def _answer_when_writable(ports: Ports, identifier: str) -> HandoverAnswer:
@@ -167,6 +177,7 @@ def _wait_and_promote(ports: Ports, identifier: str, steps: Steps) -> None:
             with steps.step("prepare"):
                 data = _prepare(ports)
                 server = opened.enter_context(ports.postgres.held(timeout=takeover.PROMOTE_TIMEOUT))
+                server.rehearse()
                 address = opened.enter_context(ports.hold_address())
             ports.state.begin_handover(identifier, Side.PROMOTING.value, started=True, ready=True)
             replayed, why = _await_release(ports, steps, server)
@@ -271,6 +282,7 @@ def _promote(ports: Ports, steps: Steps, intent: Intent, server: HeldServer, add
             clock.sleep(POLL)
     with steps.step("lineage"):
         timeline = server.record(intent, node=ports.config.node.number)
+    # Not before the row is committed: from the address's leaving to its coming a client that knocks waits for a second.
     ports.state.tell(steps.handover, WRITABLE)
     with steps.step("address"):
         deadline = clock.monotonic() + LET_GO_PATIENCE
@@ -278,6 +290,11 @@ def _promote(ports: Ports, steps: Steps, intent: Intent, server: HeldServer, add
             if _let_go(ports, steps.handover):
                 _take(ports, address)
             clock.sleep(POLL)
+    # Nothing of what follows is as urgent as the clients that come now.
+    clock.sleep(CLIENTS_FIRST)
+    # A server that has died since was not an active node's: it comes back as a standby, or not at all.
+    if server.in_recovery():
+        raise DatabaseError("PostgreSQL was restarted as a standby while its promotion went on")
     # An active node has none: should its server ever come back as a standby, it is to compare before it follows.
     ports.state.upstream.unlink(missing_ok=True)
     takeover.settle(ports, Role.ACTIVE, intent.reason, alarm="")

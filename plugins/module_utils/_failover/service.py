@@ -6,18 +6,22 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import sys
 import threading
 import typing as t
 
-from . import demotion, follow, lineage, observe, preflight, promotion, takeover
+from . import demotion, follow, lineage, media, notify, observe, preflight, promotion, takeover
+from .conflict import Resolution
 from .control import DatabaseState
 from .errors import FailoverError
 from .files import locked
 from .handover import Phase, Side
 from .listener import Server
 from .messages import FACTS, GRANT, HANDOVER, PREFLIGHT, GrantAnswer, GrantRequest, HandoverMessage
-from .model import Better, Role
+from .model import Better, Role, format_lsn
 from .tls import PKI_DIRECTORY
+from .watch import DeviceWire, Watch, resolve_with_peer
 
 if t.TYPE_CHECKING:
     from .ports import Ports
@@ -99,21 +103,41 @@ class Service:
     def __init__(self, ports: Ports) -> None:
         self._ports = ports
         self._following = follow.Following()
+        self._media = media.Verification(ports)
         self._nobody_since: float | None = None
         self._idle = 0
         self._steps = -1
         self._said = ""
+        self._heard_end = ""
         self._beside_a_stopped_server = False
 
     def run(self) -> None:
         """Serve until the process is ended."""
         ports = self._ports
+        for part in (self._watch, self._notify):
+            threading.Thread(target=self._must_go_on, args=(part,), daemon=True).start()
         server = Server(ports.config, PKI_DIRECTORY, gets(ports), posts(ports), log=ports.say)
         threading.Thread(target=server.serve_forever, daemon=True).start()
         ports.say(f"answering {ports.config.peer.inventory_hostname} on port {ports.config.node_port}")
         while True:
             self.step()
             ports.clock.sleep(PERIOD)
+
+    def _must_go_on(self, part: t.Callable[[], None]) -> None:
+        """A service without one of its parts is worse than none: systemd starts another one."""
+        try:
+            part()
+        finally:
+            self._ports.say(f"ending, because a part of this service did: {sys.exc_info()[1]!r}")
+            os._exit(1)
+
+    def _watch(self) -> None:
+        watch = Watch(self._ports, DeviceWire(self._ports.config))
+        while True:
+            watch.step()
+
+    def _notify(self) -> None:
+        notify.run(self._ports)
 
     def step(self) -> None:
         """One look at the own role and what it asks for."""
@@ -123,12 +147,15 @@ class Service:
             settled = ports.state.settled()
             if self._handover_goes_on(settled.role if settled else None):
                 return
+            self._media.after(settled.role if settled else None)
             if settled is None or settled.role is not Role.STANDBY:
                 self._nobody_since = None
             if settled is None:
                 self._see_that_a_check_runs()
             elif settled.role is Role.ACTIVE:
                 if self._steps % KEEP_STEPS == 0:
+                    self._hear_of_a_rival()
+                    takeover.mend_active(ports)
                     takeover.keep_active(ports)
             elif settled.role is Role.STANDBY:
                 self._stand_by()
@@ -176,13 +203,35 @@ class Service:
             self._idle = 0
             ports.restart_unit(takeover.STARTUP_UNIT)
 
+    def _hear_of_a_rival(self) -> None:
+        """Two nodes that say they are active need not hear each other on the wire."""
+        peer, _reply = observe.peer(self._ports)
+        if peer is None or peer.role is not Role.ACTIVE:
+            self._note_contact(peer)
+            return
+        row = resolve_with_peer(self._ports, (), seconds=0.0)
+        if row.resolution is Resolution.LET_GO:
+            takeover.let_go(self._ports, row.when)
+
+    def _note_contact(self, peer: observe.PeerFacts | None) -> None:
+        """What a silent peer said last tells whose activation is newer, and what a failover may lose."""
+        if peer is None:
+            return
+        state, end = self._ports.state, format_lsn(peer.data.end) if peer.data else ""
+        state.note_peer_mac(peer.mac)
+        if end != self._heard_end or state.contact() is None:
+            state.note_contact(at=self._ports.now(), end=end)
+            self._heard_end = end
+
     def _stand_by(self) -> None:
         """Follow an active peer; with a peer that is up and not active, decide again who is.
 
         Silence is no reason for that: what it means is an operator's decision.
         """
         ports = self._ports
-        peer, _ = observe.peer(ports)
+        takeover.mend_standby(ports)
+        peer, _silence = observe.peer(ports)
+        self._note_contact(peer)
         if peer is not None:
             follow.step(ports, self._following, peer)
         if peer is None or peer.role is Role.ACTIVE or peer.claiming:

@@ -59,7 +59,7 @@ def parse_answer(answer: bytes) -> tuple[list[Session], bool]:
     found: list[Session] = []
     place = 0
     while place + _HEADER.size <= len(answer):
-        length, kind, *_ = _HEADER.unpack_from(answer, place)
+        length, kind, *_rest = _HEADER.unpack_from(answer, place)
         if kind in (_NLMSG_DONE, _NLMSG_ERROR) or length < _HEADER.size:
             return found, True
         if kind == _SOCK_DIAG_BY_FAMILY:

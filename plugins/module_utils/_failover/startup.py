@@ -54,7 +54,7 @@ class Outcome:
 
 def look(ports: Ports, *, grace_over: bool = False) -> tuple[Decision, NodeFacts, Own]:
     """Observe and decide; changes nothing."""
-    facts, mine, _ = observe.facts(ports, grace_over=grace_over)
+    facts, mine, _reply = observe.facts(ports, grace_over=grace_over)
     return decide(facts), facts, mine
 
 
@@ -100,15 +100,13 @@ class Check:
         self._ports = ports
         self._actions = actions
         self._said = ""
-        self._begun = False
         self._alone_since: float | None = None
 
     def step(self) -> tuple[Decision, NodeFacts, bool]:
         """Look once and act; True when the role is settled."""
         ports = self._ports
-        if not self._begun:
-            _start_postgres(ports, self._actions)
-            self._begun = True
+        # Each time: one that has died and stays dead would be said to be replaying, and the peer would wait for it.
+        _start_postgres(ports, self._actions)
         now = ports.clock.monotonic()
         grace_over = self._alone_since is not None and now - self._alone_since >= ports.config.startup_grace
         decision, facts, mine = look(ports, grace_over=grace_over)
@@ -119,6 +117,8 @@ class Check:
         else:
             self._alone_since = None
         self._say(f"row {decision.row}: {decision.action.value}: {decision.reason}")
+        if facts.peer is not Peer.SILENT:
+            demotion.settle_doubt(ports)
         try:
             return decision, facts, self._act(decision, facts, mine)
         except takeover.NotNow as exc:

@@ -118,6 +118,18 @@ class State:
         else:
             path.unlink(missing_ok=True)
 
+    def demoting(self) -> bool:
+        """Whether a process has begun to restart PostgreSQL as a standby, and not ended."""
+        return (self.volatile / "demoting").exists()
+
+    def note_demotion(self, begun: bool) -> None:
+        """PostgreSQL is being restarted as a standby, or has been."""
+        path = self.volatile / "demoting"
+        if begun:
+            path.touch()
+        else:
+            path.unlink(missing_ok=True)
+
     def handover(self) -> dict[str, t.Any] | None:
         """The handover that a process of this node is at: id, side, and what that process reported."""
         return read_json(self.volatile / "handover.json")
@@ -149,6 +161,28 @@ class State:
         document = read_json(self.volatile / "probed.json")
         return None if document is None else float(document["monotonic"])
 
+    def contact(self) -> dict[str, t.Any] | None:
+        """What was last heard from the peer since this node came to its role as active one, or in this boot."""
+        return read_json(self.volatile / "contact.json")
+
+    def note_contact(self, *, at: str, end: str) -> None:
+        """The peer has answered: when, and how far its WAL went."""
+        write_json(self.volatile / "contact.json", {"at": at, "end": end})
+
+    def forget_contact(self) -> None:
+        """This node has become active: what was heard before does not count."""
+        (self.volatile / "contact.json").unlink(missing_ok=True)
+
+    def peer_mac(self) -> str:
+        """The MAC address that the peer had when it last answered; empty if it never did."""
+        document = read_json(self.lasting / "peer.json")
+        return "" if document is None else str(document["mac"])
+
+    def note_peer_mac(self, mac: str) -> None:
+        """Remember the peer's MAC address, which tells it from a stranger once it is silent."""
+        if mac and mac != self.peer_mac():
+            write_json(self.lasting / "peer.json", {"mac": mac})
+
     def note_probe(self, monotonic: float) -> None:
         """The shared address was free at `monotonic`."""
         write_json(self.volatile / "probed.json", {"monotonic": monotonic})
@@ -167,10 +201,47 @@ class State:
         (self.lasting / "joined.json").unlink(missing_ok=True)
         sync_directory(self.lasting)
 
+    def rebuild(self) -> dict[str, t.Any] | None:
+        """The unfinished rebuild of the data directory: its `phase`, and what the next one needs; None without one."""
+        return read_json(self.lasting / "rebuild.json")
+
+    def begin_rebuild(self, phase: str, **known: t.Any) -> None:
+        """A phase of a rebuild begins."""
+        write_json(self.lasting / "rebuild.json", {"phase": phase, **known}, mode=0o600)
+
+    def end_rebuild(self) -> None:
+        """The rebuild is through."""
+        (self.lasting / "rebuild.json").unlink(missing_ok=True)
+        sync_directory(self.lasting)
+
+    def diverged(self) -> dict[str, t.Any] | None:
+        """What only this node had when it came back, and where that is kept; None without any."""
+        return read_json(self.lasting / "diverged.json")
+
+    def write_diverged(self, record: t.Mapping[str, t.Any]) -> None:
+        """Keep that record until an operator ends it."""
+        write_json(self.lasting / "diverged.json", record, mode=0o600)
+
+    def forget_diverged(self) -> None:
+        """The operator has ended it."""
+        (self.lasting / "diverged.json").unlink(missing_ok=True)
+        sync_directory(self.lasting)
+
     def hold(self) -> str:
         """The operator's reason for holding this node; empty without a hold."""
         document = read_json(self.lasting / "hold.json")
         return "" if document is None else str(document.get("reason") or "no reason given")
+
+    def set_hold(self, reason: str, *, at: str) -> None:
+        """Hold this node: it does not become active until the hold is released."""
+        write_json(self.lasting / "hold.json", {"reason": reason, "at": at})
+
+    def release(self) -> bool:
+        """End the hold; False without one."""
+        held = (self.lasting / "hold.json").exists()
+        (self.lasting / "hold.json").unlink(missing_ok=True)
+        sync_directory(self.lasting)
+        return held
 
     def progress(self) -> dict[str, t.Any]:
         """How far joining the site has come."""

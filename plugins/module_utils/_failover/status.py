@@ -8,12 +8,14 @@ from __future__ import annotations
 import dataclasses
 import typing as t
 
-from . import follow, lineage, network, observe, switchover, takeover, tls
+from . import diverged, follow, lineage, media, network, observe, switchover, takeover, tls
 from .errors import FailoverError
-from .model import Role, format_lsn
-from .version import VERSION
+from .model import Better, Role, format_lsn
+from .returning import Rebuild
+from .version import PROTOCOL, VERSION, works_with
 
 if t.TYPE_CHECKING:
+    from .config import SiteConfig
     from .observe import Own, PeerFacts
     from .ports import Ports
 
@@ -34,8 +36,8 @@ def document(ports: Ports) -> dict[str, t.Any]:
     """Everything that `duplexctl status --json` and the module node_info return; reads only.
 
     Keys: schema, version, site, node, role, reason, handover (null without one under way or in doubt), shared_address,
-    unique_address, database, replication, peer, alarms (each level, name, text) and level, the worst of them: ok,
-    warning or critical.
+    unique_address, database, replication, peer, media (null without a media server), alarms (each level, name, text)
+    and level, the worst of them: ok, warning or critical.
     """
     mine = observe.own(ports)
     peer, silence = observe.peer(ports)
@@ -46,6 +48,8 @@ def document(ports: Ports) -> dict[str, t.Any]:
     found = list(alarms(ports, mine, peer, shared_here=config.site.shared_address in addresses, link=link))
     if config.node.unique_address not in addresses:
         found.append(Alarm("critical", "unique_address", f"{config.node.unique_address} is not on this node"))
+    media_server = _media(ports, mine, peer)
+    found += _media_alarms(config, media_server)
     return {
         "schema": SCHEMA,
         "version": VERSION,
@@ -79,6 +83,7 @@ def document(ports: Ports) -> dict[str, t.Any]:
             "version": peer.version if peer else None,
             "silence": silence,
         },
+        "media": media_server,
         "alarms": [dataclasses.asdict(alarm) for alarm in found],
         "level": worst(found),
     }
@@ -140,6 +145,39 @@ def _replication(mine: Own) -> dict[str, t.Any]:
     }
 
 
+def _media(ports: Ports, mine: Own, peer: PeerFacts | None) -> dict[str, t.Any] | None:
+    """The media server that this node is configured with: whose it is now, and whether it answers."""
+    server = ports.config.media
+    if server is None:
+        return None
+    roles = {
+        ports.config.node.inventory_hostname: mine.role,
+        ports.config.peer.inventory_hostname: peer.role if peer else None,
+    }
+    silence = ports.media_silence(server)
+    return {
+        "server": server.inventory_hostname,
+        "hostname": server.hostname,
+        "address": server.address,
+        "port": server.port,
+        "nodes": list(server.nodes),
+        "belongs_to": media.belongs_to(server, roles),
+        "answers": not silence,
+        "silence": silence,
+    }
+
+
+def _media_alarms(config: SiteConfig, server: t.Mapping[str, t.Any] | None) -> t.Iterator[Alarm]:
+    """A media server that fails moves no role: somebody has to look at it."""
+    if server is not None and not server["answers"]:
+        yield Alarm(
+            "warning",
+            "media",
+            f"media server {server['server']} does not answer {config.node.inventory_hostname} at "
+            f"{server['address']}:{server['port']} ({server['silence']}): see its service there",
+        )
+
+
 def alarms(
     ports: Ports, mine: Own, peer: PeerFacts | None, *, shared_here: bool, link: network.Link
 ) -> t.Iterator[Alarm]:
@@ -151,10 +189,16 @@ def alarms(
         yield Alarm("warning", "startup", settled.alarm)
     for name, text in ports.state.alarms().items():
         yield Alarm("critical" if name == follow.ALARM else "warning", name, text)
+    kept = diverged.kept(ports.state.diverged())
+    if kept:
+        yield Alarm("warning", "diverged_kept", f"what only {node} had is kept in {kept}: duplexctl diverged shows it")
+    rebuild = ports.state.rebuild()
+    if rebuild is not None and rebuild["phase"] == Rebuild.PROVING.value:
+        yield Alarm("warning", "rebuild", f"{rebuild['aside']} is still there: run on {node}: duplexctl rejoin")
     if mine.ineligible and mine.role is not Role.STOPPED:
         yield Alarm("critical", "not_eligible", f"{node} may not become active: {mine.ineligible}")
     if mine.hold:
-        yield Alarm("warning", "hold", f"{node} is held by an operator: {mine.hold}")
+        yield Alarm("warning", "hold", f"{node} is held by an operator: {mine.hold}; to end that: duplexctl release")
     if not link.carrier:
         yield Alarm(
             "critical", "link", f"no carrier on {ports.config.site.interface} of {node}: check cable and switch"
@@ -193,11 +237,18 @@ def alarms(
         yield Alarm(
             "critical",
             "no_active_known",
-            f"{other} does not answer and {node} is standby: nobody is known to be active; start {other}, or if it is "
-            f"dead and stays off, run on {node}: duplexctl stop, then duplexctl startup, which decides again",
+            f"{other} does not answer and {node} is standby: nobody is known to be active; start {other}, or make sure "
+            f"that it is off and stays off, then run on {node}: duplexctl activate --peer-is-off {other}",
         )
     elif peer is None:
         yield Alarm("warning", "peer_silent", f"{other} does not answer {node}: the site runs unprotected")
+    elif not works_with(peer.protocol):
+        yield Alarm(
+            "critical",
+            "protocol",
+            f"{node} and {other} may misunderstand each other: protocol {PROTOCOL} of Duplex {VERSION} here, "
+            f"{peer.protocol} of {peer.version} there: run site.yml for both with the later release of the collection",
+        )
     elif peer.version != VERSION:
         yield Alarm("warning", "version", f"{node} runs Duplex {VERSION}, {other} {peer.version}: run site.yml")
     yield from _replication_alarms(ports, mine, peer)
@@ -205,16 +256,18 @@ def alarms(
 
 def _certificate_alarms(ports: Ports) -> t.Iterator[Alarm]:
     """Certificates that end soon; nothing stops working at that moment but the streaming of WAL."""
-    for name in ("node.crt", "ca.crt"):
+    node = ports.config.node.inventory_hostname
+    for name, advice in (
+        ("node.crt", f"run renew_certificates.yml -l {ports.config.site.name}"),
+        ("ca.crt", "see 'Certificates' in docs/operations.md"),
+    ):
         try:
             expiry = ports.certificate_expiry(name)
         except FailoverError as exc:
             yield Alarm("warning", "certificate", str(exc))
             continue
         if expiry - ports.today() < tls.EXPIRY_ALARM:
-            yield Alarm(
-                "warning", "certificate", f"{name} of {ports.config.node.inventory_hostname} ends on {expiry:%Y-%m-%d}"
-            )
+            yield Alarm("warning", "certificate", f"{name} of {node} ends on {expiry:%Y-%m-%d}: {advice}")
 
 
 def _replication_alarms(ports: Ports, mine: Own, peer: PeerFacts | None) -> t.Iterator[Alarm]:
@@ -223,17 +276,36 @@ def _replication_alarms(ports: Ports, mine: Own, peer: PeerFacts | None) -> t.It
     if mine.role is Role.ACTIVE and peer is not None and state != "streaming":
         yield Alarm("warning", "unprotected", f"{other} does not stream from {node}: what is written now is only here")
     if mine.role is Role.STANDBY and peer is not None and state != "receiving" and peer.role is Role.ACTIVE:
-        yield Alarm("warning", "not_following", f"{node} does not receive WAL from {other}")
+        yield Alarm(
+            "warning",
+            "not_following",
+            f"{node} does not receive WAL from {other}; if that lasts, run there: duplexctl rejoin --dry-run",
+        )
     if mine.role is Role.STANDBY and peer is not None and peer.role is not Role.ACTIVE:
-        yield Alarm("critical", "nobody_active", f"neither {node} nor {other} ({peer.role.value}) is active")
+        yield Alarm(
+            "critical",
+            "nobody_active",
+            f"neither {node} nor {other} ({peer.role.value}) is active; unless one is about to be, run on "
+            f"{_better(ports, mine, peer)}: duplexctl activate",
+        )
     for slot in mine.snapshot.slots if mine.snapshot else ():
         if slot["wal_status"] in ("unreserved", "lost"):
             yield Alarm(
-                "warning", "slot", f"slot {slot['name']} has lost WAL ({slot['wal_status']}): {other} needs a clone"
+                "warning",
+                "slot",
+                f"slot {slot['name']} has lost WAL ({slot['wal_status']}): run on {other}: duplexctl rejoin",
             )
     if mine.snapshot is not None and mine.snapshot.pending_restart:
         names = ", ".join(mine.snapshot.pending_restart)
         yield Alarm("warning", "pending_restart", f"settings that wait for a restart of PostgreSQL on {node}: {names}")
+
+
+def _better(ports: Ports, mine: Own, peer: PeerFacts) -> str:
+    """The node with the better data, as far as that can be told."""
+    if mine.data is None or peer.data is None:
+        return "the one with the better data"
+    side, _why = lineage.better(mine.data, peer.data, own_number=ports.config.node.number)
+    return (ports.config.node if side is Better.OWN else ports.config.peer).inventory_hostname
 
 
 def describe(status: t.Mapping[str, t.Any]) -> str:
@@ -250,6 +322,12 @@ def describe(status: t.Mapping[str, t.Any]) -> str:
         f"  replication  {_describe_replication(replication)}",
         f"  peer         {peer['node']}: {peer['role'] if peer['answers'] else 'silent'}",
     ]
+    server = status["media"]
+    if server:
+        lines.append(
+            f"  media        {server['server']} ({server['address']}:{server['port']}): "
+            f"{'answers' if server['answers'] else 'SILENT'}, belongs to {server['belongs_to'] or 'nobody known'}"
+        )
     handover = status["handover"]
     if handover:
         lines.append(
@@ -296,6 +374,7 @@ def for_unconfigured(exc: FailoverError, *, node: str) -> dict[str, t.Any]:
         "database": None,
         "replication": None,
         "peer": None,
+        "media": None,
         "alarms": [{"level": "critical", "name": "not_configured", "text": str(exc)}],
         "level": "critical",
     }

@@ -23,7 +23,8 @@ if t.TYPE_CHECKING:
     from .preflight import Check, Limits
 
 PEER_TIMEOUT = 15.0
-EXPECTED_OUTAGE = "about 0.1 s for clients of the database; the application is away while it stops and starts"
+AWAIT_PAUSE = 0.1
+EXPECTED_OUTAGE = "0.1 to 0.3 s for clients of the database; the application is away while it stops and starts"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,7 +64,7 @@ def active(ports: Ports) -> str | None:
     """The inventory name of the node that is active, by its own word; None when neither says so."""
     if ports.state.role() is Role.ACTIVE:
         return ports.config.node.inventory_hostname
-    peer, _ = observe.peer(ports)
+    peer, _reply = observe.peer(ports)
     return ports.config.peer.inventory_hostname if peer is not None and peer.role is Role.ACTIVE else None
 
 
@@ -135,6 +136,13 @@ def unfinished(ports: Ports) -> str:
     return handover.id if handover else ""
 
 
+def await_end(ports: Ports, identifier: str, *, seconds: float) -> None:
+    """Return when no process of this node is at the handover any more, or after `seconds`."""
+    deadline = ports.clock.monotonic() + seconds
+    while ports.clock.monotonic() < deadline and (ports.state.handover() or {}).get("id") == identifier:
+        ports.clock.sleep(AWAIT_PAUSE)
+
+
 def progress(ports: Ports, identifier: str) -> Progress:
     """How far the handover `identifier` is; FailoverError when this node has never heard of it."""
     handover = ports.journal.state().handover(identifier)
@@ -156,7 +164,7 @@ def what_next(progress: Progress, config: SiteConfig) -> str:
     if progress.state == "unprotected":
         return (
             f"{peer} is active, but {node} does not follow it ({why}): the site is unprotected; remove the cause, then "
-            f"run on {node}: duplexctl startup (if its data has diverged: duplexctl join --rebuild)"
+            f"run on {node}: duplexctl startup (if its data has diverged: duplexctl rejoin)"
         )
     if progress.state == "rolled back":
         return f"nothing has changed, {node} has its role again: {why}"

@@ -45,8 +45,27 @@ class NotNow(FailoverError):
     """The role was not taken, nothing is left behind, and the startup check is to look again."""
 
 
-def become_active(ports: Ports, decision: Decision, mine: Own, *, with_grant: bool) -> None:
-    """Take the role: grant, promotion, lineage, a second look, the address, the application. NotNow when refused."""
+class Taken(NotNow):
+    """It was not taken because somebody else has the shared address (`holders`, by MAC address), or the role."""
+
+    def __init__(self, why: str, holders: tuple[str, ...] = ()) -> None:
+        super().__init__(why)
+        self.holders = holders
+
+
+def become_active(
+    ports: Ports,
+    decision: Decision,
+    mine: Own,
+    *,
+    with_grant: bool,
+    by_operator: bool = False,
+    although_taken: bool = False,
+) -> Intent:
+    """Take the role: grant, promotion, lineage, a second look, the address, the application. NotNow when refused.
+
+    A decision `by_operator` raises the epoch; `although_taken`, the address may answer from elsewhere.
+    """
     with locked(ports.state.claim_lock, wait=False) as claimed:
         if not claimed:
             raise NotNow("this node is answering the peer's request for a grant at this moment")
@@ -60,11 +79,13 @@ def become_active(ports: Ports, decision: Decision, mine: Own, *, with_grant: bo
             if refusal:
                 raise NotNow(refusal)
         _leave_upstream(ports)
-        intent = _announce_promotion(ports, mine.data, identifier, decision.reason)
+        intent = _announce_promotion(ports, mine.data, identifier, decision.reason, by_operator=by_operator)
         ports.say(f"promoting PostgreSQL at {format_lsn(intent.fork)} (epoch {intent.epoch})")
         if ports.postgres.in_recovery():
             ports.postgres.promote(timeout=PROMOTE_TIMEOUT)
-        finish(ports, intent, alarm=decision.reason if decision.alarm else "", granted=with_grant)
+        alarm = decision.reason if decision.alarm else ""
+        finish(ports, intent, alarm=alarm, granted=with_grant, although_taken=although_taken)
+        return intent
 
 
 def first_activation(ports: Ports, *, reason: str) -> None:
@@ -74,10 +95,10 @@ def first_activation(ports: Ports, *, reason: str) -> None:
     """
     with locked(ports.state.claim_lock, wait=True):
         refusal = _second_look(ports, "", granted=True)
-        if refusal:
-            raise NotNow(refusal)
+        if refusal is not None:
+            raise refusal
         snapshot = ports.postgres.snapshot()
-        intent = Intent(str(uuid.uuid4()), ports.state.boot_id(), 1, None, reason, snapshot.end)
+        intent = Intent(str(uuid.uuid4()), ports.state.boot_id(), 1, None, reason, snapshot.end, by_operator=True)
         ports.state.join(snapshot.system_identifier, at=ports.now())
         ports.journal.append("joined", system_identifier=snapshot.system_identifier)
         ports.journal.append("promoting", **dataclasses.asdict(intent))
@@ -86,13 +107,14 @@ def first_activation(ports: Ports, *, reason: str) -> None:
 
 def resume(ports: Ports) -> None:
     """Take up the promotion that the journal has unfinished: finish it, or declare it void."""
-    intent = ports.journal.state().unfinished
-    if intent is None:
-        return
-    if intent.boot != ports.state.boot_id():
-        ports.journal.append("void", id=intent.id, why="the node went down before it took the shared address")
-        return
     with locked(ports.state.claim_lock, wait=True):
+        # Read under the lock: the process that promotes may be alive, and done by now.
+        intent = ports.journal.state().unfinished
+        if intent is None:
+            return
+        if intent.boot != ports.state.boot_id():
+            ports.journal.append("void", id=intent.id, why="the node went down before it took the shared address")
+            return
         if ports.postgres.in_recovery():
             # It may have been told to promote, and may still do so: only a stopped server cannot.
             demote(ports)
@@ -115,20 +137,33 @@ def keep_active(ports: Ports, *, claimed: bool = False) -> None:
         return
     if not ports.shared_address_here():
         with contextlib.nullcontext() if claimed else locked(ports.state.claim_lock, wait=True):
-            refusal = _second_look(ports, "", granted=True)
-            if refusal:
-                raise NotNow(f"the shared address is not taken back: {refusal}")
-            if ports.postgres.in_recovery():
+            if not _take_back_address(ports):
                 return
-            ports.add_shared_address()
-            ports.announce()
-            ports.journal.append("restarted", reason="the shared address is back on the active node")
     served = ports.journal.state().served
     if served:
         ports.postgres.record_served(served[-1])
     ports.postgres.ensure_slot(slot_of(ports.config.peer))
     if not ports.unit_is_active(ACTIVE_TARGET):
         ports.start_unit(ACTIVE_TARGET)
+
+
+def _take_back_address(ports: Ports) -> bool:
+    """Add the address again after a probe, unless another part of this node has done so; False if it must not be."""
+    if ports.shared_address_here():
+        return True
+    refusal = _second_look(ports, "", granted=True)
+    if refusal is not None:
+        if ports.shared_address_here():
+            # The gate of PostgreSQL has brought it back meanwhile, and its own kernel answered the probe.
+            return True
+        why = f"the shared address is not taken back: {refusal}"
+        raise Taken(why, refusal.holders) if isinstance(refusal, Taken) else NotNow(why)
+    if ports.postgres.in_recovery():
+        return False
+    ports.add_shared_address()
+    ports.announce()
+    ports.journal.append("restarted", reason="the shared address is back on the active node")
+    return True
 
 
 def become_standby(ports: Ports, decision: Decision, *, seen_active: bool) -> None:
@@ -149,18 +184,39 @@ def become_standby(ports: Ports, decision: Decision, *, seen_active: bool) -> No
     settle(ports, Role.STANDBY, decision.reason, alarm=decision.reason if decision.alarm else "")
 
 
+def let_go(ports: Ports, reason: str) -> None:
+    """Give way to a peer that is active: the address at once, then the role, the application and the server.
+
+    The role is settled before the server stops: its gate lets that of an active node come back as primary.
+    """
+    ports.remove_shared_address()
+    with locked(ports.state.claim_lock, wait=True):
+        if ports.state.role() is not Role.ACTIVE or ports.state.handover() is not None:
+            return
+        ports.say(f"giving way: {reason}")
+        ports.remove_shared_address()
+        ports.journal.append("taken", reason=reason)
+        settle(ports, Role.STANDBY, reason, alarm=reason)
+        ports.start_unit(STANDBY_TARGET)
+        demote(ports)
+
+
 def settle(ports: Ports, role: Role, reason: str, *, alarm: str) -> None:
     """Remember the role for this boot, in the journal first."""
     ports.journal.append("settled", role=role.value, reason=reason)
+    if role is Role.ACTIVE:
+        ports.state.forget_contact()
     ports.state.settle(Settled(role, reason, alarm, ports.now()))
 
 
 def demote(ports: Ports) -> None:
     """Make the server a standby without upstream: stop it (its ExecStopPost writes standby.signal), start it."""
+    ports.state.note_demotion(True)
     ports.state.upstream.unlink(missing_ok=True)
     ports.postgres.stop(timeout=STOP_TIMEOUT)
     ports.postgres.write_standby_signal()
     ports.postgres.start_and_wait(timeout=START_TIMEOUT)
+    ports.state.note_demotion(False)
 
 
 def _ask_grant(ports: Ports, identifier: str) -> str:
@@ -184,29 +240,30 @@ def _leave_upstream(ports: Ports) -> None:
     ports.postgres.wait_until_alone(timeout=PROMOTE_TIMEOUT)
 
 
-def _announce_promotion(ports: Ports, data: Data, identifier: str, reason: str) -> Intent:
-    """Journal the promotion before it is made. A promotion at boot keeps the epoch."""
+def _announce_promotion(ports: Ports, data: Data, identifier: str, reason: str, *, by_operator: bool) -> Intent:
+    """Journal the promotion before it is made. One at boot keeps the epoch, an operator's raises it."""
     intent = Intent(
         id=identifier,
         boot=ports.state.boot_id(),
-        epoch=max(1, lineage.epoch(data)),
+        epoch=max(1, lineage.epoch(data) + (1 if by_operator else 0)),
         parent=data.lineage[-1].uuid if data.lineage else None,
         reason=reason,
         fork=ports.postgres.snapshot().end,
+        by_operator=by_operator,
     )
     ports.journal.append("promoting", **dataclasses.asdict(intent))
     return intent
 
 
-def finish(ports: Ports, intent: Intent, *, alarm: str, granted: bool) -> None:
+def finish(ports: Ports, intent: Intent, *, alarm: str, granted: bool, although_taken: bool = False) -> None:
     """From a writable server to an active node: lineage row, second look, address, announcement, application."""
     _record(ports, intent)
-    refusal = _second_look(ports, intent.id, granted=granted)
-    if not refusal and ports.postgres.in_recovery():
-        refusal = "PostgreSQL was restarted as a standby meanwhile"
-    if refusal:
+    refusal = _second_look(ports, intent.id, granted=granted, although_taken=although_taken)
+    if refusal is None and ports.postgres.in_recovery():
+        refusal = NotNow("PostgreSQL was restarted as a standby meanwhile")
+    if refusal is not None:
         demote(ports)
-        ports.journal.append("void", id=intent.id, why=refusal)
+        ports.journal.append("void", id=intent.id, why=str(refusal))
         raise NotNow(f"the promotion is void, PostgreSQL is a standby again: {refusal}")
     ports.add_shared_address()
     ports.announce()
@@ -232,33 +289,78 @@ def _record(ports: Ports, intent: Intent) -> None:
         ports.postgres.record_promotion(promotion, node=ports.config.node.number)
 
 
-def _second_look(ports: Ports, identifier: str, *, granted: bool) -> str:
-    """Why the address may not be added now; empty when it may.
+def _second_look(ports: Ports, identifier: str, *, granted: bool, although_taken: bool = False) -> NotNow | None:
+    """Why the address may not be added now; None when it may.
 
     The peer is asked first and the wire is probed last, so that nothing but the address itself comes after the probe.
     A peer that answers has to grant the role; without its grant only a probe that nobody contends is free, but for
     node 1 against a silent peer: node 2 backs off by the same rule.
     """
     while True:
-        peer, _ = observe.peer(ports)
+        peer, _reply = observe.peer(ports)
         if peer is not None and peer.role is Role.ACTIVE:
-            return "the peer has become active meanwhile"
+            return Taken("the peer has become active meanwhile")
         if peer is not None and not granted:
             refusal = _ask_grant(ports, identifier)
             if refusal:
-                return refusal
+                return NotNow(refusal)
             granted = True
         begun = ports.clock.monotonic()
         found = ports.probe()
         result = verdict(found)
-        yields = granted if peer is not None else ports.config.node.number == 1
+        # Whoever answers and claims the address has been asked for no grant, or has not heard that it gave one.
+        yields = granted and not peer.claiming if peer is not None else ports.config.node.number == 1
         if result is Verdict.CONTENDED and yields:
+            result = Verdict.FREE
+        if result is Verdict.TAKEN and although_taken:
             result = Verdict.FREE
         if result is not Verdict.FREE:
             by = ", ".join(found.replies) or found.error or "no more is known"
-            return f"the shared address is {result.value} ({by})"
+            why = f"the shared address is {result.value} ({by})"
+            return Taken(why, found.replies) if result is Verdict.TAKEN else NotNow(why)
         if ports.clock.monotonic() - begun - found.seconds <= CLOCK_GAP:
-            return ""
+            return None
+
+
+def mend_active(ports: Ports) -> None:
+    """Have the startup check decide again where the server of an active node has come back as a standby.
+
+    It was restarted in the moment before the role was settled, when the gate did not let it be a primary yet.
+    """
+    if not ports.postgres.in_recovery():
+        return
+    with locked(ports.state.claim_lock, wait=False) as free:
+        if not free or ports.state.role() is not Role.ACTIVE or ports.state.handover() is not None:
+            return
+        ports.say("PostgreSQL is a standby on an active node: running the startup check again")
+        ports.remove_shared_address()
+        ports.state.unsettle()
+    ports.restart_unit(STARTUP_UNIT)
+
+
+def mend_standby(ports: Ports) -> None:
+    """Bring to an end what somebody who was killed has left on a standby: a promotion, or the way back from one."""
+    unfinished = ports.journal.state().unfinished is not None
+    if not (unfinished or ports.state.demoting() or _writable(ports)):
+        return
+    with locked(ports.state.claim_lock, wait=False) as free:
+        if not free or ports.state.role() is not Role.STANDBY:
+            return
+        if ports.journal.state().unfinished is None:
+            if ports.state.demoting() or _writable(ports):
+                ports.say("PostgreSQL is not a standby's: restarting it as a standby")
+                demote(ports)
+            return
+    ports.say("a promotion is unfinished and nobody is at work on it: running the startup check")
+    ports.restart_unit(STARTUP_UNIT)
+
+
+def _writable(ports: Ports) -> bool:
+    """Whether the server is writable; it is asked only when its files say so."""
+    try:
+        return ports.postgres.writable_on_disk() and not ports.postgres.in_recovery()
+    except DatabaseError:
+        return False
 
 
 def stop(ports: Ports) -> None:

@@ -18,6 +18,8 @@ if t.TYPE_CHECKING:
     from .command import Runner
 
 PKI_DIRECTORY = pathlib.Path("/etc/duplex/pki")
+REVOCATIONS = "ca.crl"
+"""The authority's list of certificates that do not count any more. Its own time limit does not count either."""
 EXPIRY_ALARM = datetime.timedelta(days=30)
 
 _NO_CHECK_TIME = 0x200000
@@ -92,12 +94,18 @@ def _context(pki: pathlib.Path, protocol: ssl._SSLMethod) -> ssl.SSLContext:
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.verify_mode = ssl.CERT_REQUIRED
     context.verify_flags |= ssl.VerifyFlags(_NO_CHECK_TIME)
+    revocations = pki / REVOCATIONS
     try:
         context.load_verify_locations(cafile=pki / "ca.crt")
+        # A site that was made before there were such lists has none until site.yml is run with the authority's key.
+        if revocations.exists():
+            context.load_verify_locations(cafile=revocations)
+            context.verify_flags |= ssl.VERIFY_CRL_CHECK_LEAF
         context.load_cert_chain(certfile=pki / "node.crt", keyfile=pki / "node.key")
     except OSError as exc:
         raise FailoverError(
-            f"ca.crt, node.crt and node.key in {pki} could not be loaded ({exc}): run site.yml for this node again"
+            f"ca.crt, {REVOCATIONS}, node.crt and node.key in {pki} could not be loaded ({exc}): "
+            "run site.yml for this node again"
         ) from exc
     return context
 
@@ -105,7 +113,7 @@ def _context(pki: pathlib.Path, protocol: ssl._SSLMethod) -> ssl.SSLContext:
 def _stamp(pki: pathlib.Path) -> tuple[tuple[int, int, int] | None, ...]:
     """What changes when a file of the PKI is replaced or rewritten."""
     stamps: list[tuple[int, int, int] | None] = []
-    for name in ("ca.crt", "node.crt", "node.key"):
+    for name in ("ca.crt", REVOCATIONS, "node.crt", "node.key"):
         try:
             status = (pki / name).stat()
             stamps.append((status.st_ctime_ns, status.st_size, status.st_ino))

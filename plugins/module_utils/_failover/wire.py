@@ -31,7 +31,7 @@ _RECEIVE_BUFFER = 1 << 20
 class SocketWire:
     """A Wire on `device`; every socket error but those of ICMP reaches the caller as OSError."""
 
-    def __init__(self, device: str, unique_address: str) -> None:
+    def __init__(self, device: str, unique_address: str | None) -> None:
         self._device = device
         self._identifier = time.monotonic_ns() & 0xFFFF
         self._sequence = 0
@@ -44,8 +44,9 @@ class SocketWire:
             self._packets.bind((device, ETH_P_ARP))
             self.mac: str = mac_text(self._packets.getsockname()[4])
             # Without its address on the device there is no ICMP, and the probe is ARP alone.
-            with contextlib.suppress(OSError):
-                self._echoes = _echo_socket(device, unique_address)
+            if unique_address is not None:
+                with contextlib.suppress(OSError):
+                    self._echoes = _echo_socket(device, unique_address)
         except OSError:
             self._packets.close()
             raise
@@ -59,6 +60,10 @@ class SocketWire:
         error: BaseException | None,
         trace: types.TracebackType | None,
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Hear nothing any more."""
         self._packets.close()
         if self._echoes:
             self._echoes.close()

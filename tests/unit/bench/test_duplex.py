@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import sys
 import typing as t
 
 import pytest
@@ -52,3 +53,11 @@ def test_a_report_without_phases_has_none(report: dict[str, t.Any]) -> None:
 
 def test_last_words_are_the_end_of_the_output_in_one_line() -> None:
     assert duplex.last_words("a\n\n  b\nc\n", lines=3) == "b / c"
+
+
+@pytest.mark.allow_subprocess
+def test_the_clients_begin_when_the_playbook_says_that_the_handover_has() -> None:
+    begun: list[str] = []
+    script = "import sys; print('PLAY [x]'); print('london-1: preflight: 39 of 39 checks passed'); sys.exit(3)"
+    status, said = duplex.watched([sys.executable, "-c", script], lambda: begun.append("begun"))
+    assert (status, begun) == (3, ["begun"]) and said.startswith("PLAY [x]\n")

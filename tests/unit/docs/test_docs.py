@@ -9,6 +9,7 @@ import pathlib
 import re
 
 import pytest
+import yaml
 
 CHECKOUT = pathlib.Path(__file__).resolve().parents[3]
 PAGES = [CHECKOUT / "README.md", CHECKOUT / "CONTRIBUTING.md", *sorted((CHECKOUT / "docs").glob("*.md"))]
@@ -55,7 +56,11 @@ def test_every_make_target_exists(page: pathlib.Path) -> None:
 @pytest.mark.parametrize("page", [*PAGES, *PROGRAMS], ids=page_id)
 def test_every_path_of_the_checkout_that_is_named_exists(page: pathlib.Path) -> None:
     # inventory/mine is the reader's own, the logs of checks are there once one has run.
-    named = set(PATH_IN_CODE.findall(page.read_text(encoding="utf-8"))) - {"inventory/mine", "tests/output/checks"}
+    named = {
+        path
+        for path in PATH_IN_CODE.findall(page.read_text(encoding="utf-8"))
+        if not path.startswith("inventory/mine") and path != "tests/output/checks"
+    }
     assert sorted(path for path in named if not (CHECKOUT / path).exists()) == []
 
 
@@ -66,3 +71,18 @@ def test_the_readme_names_every_variable_that_a_role_has() -> None:
         role = specification.parent.parent.name
         variables |= set(re.findall(rf"^ +({role}_[a-z_]+):$", specification.read_text(encoding="utf-8"), re.MULTILINE))
     assert sorted(variable for variable in variables if variable not in readme) == []
+
+
+def test_the_readme_names_every_playbook_module_and_role() -> None:
+    readme = (CHECKOUT / "README.md").read_text(encoding="utf-8")
+    names = {f"`duplex.failover.{path.stem}`" for path in (CHECKOUT / "playbooks").glob("*.yml")}
+    names |= {f"`duplex.failover.{path.name}`" for path in (CHECKOUT / "roles").iterdir() if path.is_dir()}
+    modules = {path.stem for path in (CHECKOUT / "plugins" / "modules").glob("*.py")}
+    unnamed = {module for module in modules if not re.search(rf"`(duplex\.failover\.)?{module}`", readme)}
+    assert sorted(name for name in names if name not in readme) + sorted(unnamed) == []
+
+
+def test_every_module_is_in_the_action_group() -> None:
+    runtime = yaml.safe_load((CHECKOUT / "meta" / "runtime.yml").read_text(encoding="utf-8"))
+    modules = sorted(path.stem for path in (CHECKOUT / "plugins" / "modules").glob("*.py"))
+    assert sorted(runtime["action_groups"]["failover"]) == modules

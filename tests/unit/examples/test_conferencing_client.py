@@ -5,8 +5,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 import typing as t
 from pathlib import Path
 
@@ -14,19 +12,15 @@ import pytest
 
 pytest.importorskip("slixmpp")
 
-PATH = Path(__file__).parents[3] / "examples" / "conferencing" / "client.py"
+
+@pytest.fixture(name="client")
+def fixture_client(example: t.Callable[[str], t.Any]) -> t.Any:
+    return example("client")
 
 
-@pytest.fixture(name="client", scope="module")
-def fixture_client() -> t.Iterator[t.Any]:
-    if not PATH.exists():
-        pytest.skip("the collection was installed without its examples")
-    spec = importlib.util.spec_from_file_location("conferencing_client", PATH)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    yield module
-    del sys.modules[spec.name]
+@pytest.fixture(name="session")
+def fixture_session(example: t.Callable[[str], t.Any]) -> t.Any:
+    return example("session")
 
 
 @pytest.mark.parametrize(
@@ -66,33 +60,35 @@ def test_contacts_know_all_their_groups(client: t.Any) -> None:
     }
 
 
-def test_password_is_the_first_line_of_the_file(client: t.Any, tmp_path: Path) -> None:
+def test_password_is_the_first_line_of_the_file(session: t.Any, tmp_path: Path) -> None:
     path = tmp_path / "password"
     path.write_text("correct horse\nsecond line\n", encoding="utf-8")
-    assert client.read_password(path, {client.PASSWORD_VARIABLE: "other"}) == "correct horse"
+    assert session.read_password(path, {session.PASSWORD_VARIABLE: "other"}) == "correct horse"
 
 
-def test_password_comes_from_the_environment_without_a_file(client: t.Any) -> None:
-    assert client.read_password(None, {client.PASSWORD_VARIABLE: "secret"}) == "secret"
+def test_password_comes_from_the_environment_without_a_file(session: t.Any) -> None:
+    assert session.read_password(None, {session.PASSWORD_VARIABLE: "secret"}) == "secret"
 
 
-def test_a_missing_password_names_both_ways_to_give_one(client: t.Any) -> None:
-    with pytest.raises(client.ClientError, match=r"--password-file FILE or set CONFERENCING_PASSWORD"):
-        client.read_password(None, {})
+def test_a_missing_password_names_both_ways_to_give_one(session: t.Any) -> None:
+    with pytest.raises(session.ClientError, match=r"--password-file FILE or set CONFERENCING_PASSWORD"):
+        session.read_password(None, {})
 
 
-def test_an_unreadable_password_file_is_named(client: t.Any, tmp_path: Path) -> None:
-    with pytest.raises(client.ClientError, match=r"cannot read the password file .*absent"):
-        client.read_password(tmp_path / "absent", {})
+def test_an_unreadable_password_file_is_named(session: t.Any, tmp_path: Path) -> None:
+    with pytest.raises(session.ClientError, match=r"cannot read the password file .*absent"):
+        session.read_password(tmp_path / "absent", {})
 
 
-def test_an_unusable_ca_is_named(client: t.Any, tmp_path: Path) -> None:
-    with pytest.raises(client.ClientError, match=r"cannot use .*absent\.crt as the site's CA"):
-        client.trust(tmp_path / "absent.crt")
+def test_an_unusable_ca_is_named(session: t.Any, tmp_path: Path) -> None:
+    with pytest.raises(session.ClientError, match=r"cannot use .*absent\.crt as the site's CA"):
+        session.trust(tmp_path / "absent.crt")
 
 
-def test_the_command_line_needs_no_more_than_host_and_ca(client: t.Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(client.PASSWORD_VARIABLE, "secret")
+def test_the_command_line_needs_no_more_than_host_and_ca(
+    client: t.Any, session: t.Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(session.PASSWORD_VARIABLE, "secret")
     command, settings = client.parse(["verify", "--host", "london.example.com", "--ca", "ca.crt"])
     assert command == "verify"
     assert settings.server == "london.example.com"

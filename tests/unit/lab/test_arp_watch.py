@@ -5,9 +5,13 @@
 
 from __future__ import annotations
 
+import ipaddress
+import struct
+
 import pytest
 
-from ansible_collections.duplex.failover.tests.lab.arp_watch import Account
+from ansible_collections.duplex.failover.tests.lab.arp_watch import Account, answered, frame_of
+from ansible_collections.duplex.failover.tools.duplex_lab import arp
 
 ONE, TWO = "02:00:c6:33:64:0b", "02:00:c6:33:64:0c"
 
@@ -38,3 +42,13 @@ def test_a_late_answer_belongs_to_its_own_question() -> None:
 @pytest.mark.parametrize("answers", [[(2, ONE), (2, TWO)], [(2, TWO), (2, ONE), (2, ONE)]])
 def test_two_answers_to_one_question_are_two_owners(answers: list[tuple[int, str]]) -> None:
     assert account(*answers).to_json()["doubles"] == [{"at": 2.0, "macs": [ONE, TWO]}]
+
+
+def test_an_answer_names_its_question_and_no_switch_learns_its_number() -> None:
+    mac, target = bytes.fromhex("0200c6336464"), ipaddress.IPv4Address("198.51.100.10")
+    asked = frame_of(70000, mac=mac, address=ipaddress.IPv4Address("198.51.100.210"), target=target)
+    assert asked[6:12] == mac and answered(asked) is None
+    # What the kernel of the owner makes of it: RFC 826, "swap hardware and protocol fields".
+    sender, owner = asked[22:32], arp.parse_mac(ONE) + target.packed
+    reply = sender[:6] + owner[:6] + asked[12:20] + struct.pack("!H", arp.REPLY) + owner + sender
+    assert answered(reply) == 70000 and arp.claimed_by(reply, target) == ONE

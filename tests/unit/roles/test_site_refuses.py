@@ -173,6 +173,11 @@ OTHER_CASES: list[tuple[str, str, t.Any, str, str]] = [
     ("london-m1", "media_unique_address", "203.0.113", "london-m1: media_unique_address", ADDRESS),
     ("london-m1", "media_unique_address", "203.0.113.11/24", "london-m1: media_unique_address", "of london-1 too"),
     ("london-m1", "media_unique_hostname", "m 1", "london-m1: media_unique_hostname", HOSTNAME),
+    ("london-m1", "media_unique_hostname", None, "london-m1: media_unique_hostname", "missing"),
+    ("london-m1", "media_unique_address", None, "london-m1: media_unique_address", "missing"),
+    ("london-m1", "media_port", 70000, "london-m1: media_port", "TCP port"),
+    ("london-m1", "media_port", "turn", "london-m1: media_port", "TCP port"),
+    ("london-m1", "media_node", "london-1", "london-m1: media_node", "follows the active node"),
     ("paris-1", "node_unique_address", "203.0.113.12/24", "paris-1: node_unique_address", "of london-2 too"),
     ("paris-1", "site_shared_address", "203.0.113.10/24", "site paris: site_shared_address", "of site london too"),
     ("paris-1", "site_shared_hostname", "london.example.com", "site paris: site_shared_hostname", "of site london too"),
@@ -221,6 +226,32 @@ def test_wrong_groups(text: str) -> None:
     assert_said(problems(change), f"{where}: {variable}", words)
 
 
+def two_media_servers(hostvars: t.Any, groups: t.Any, first: str | None, second: str | None) -> None:
+    """Give london a second media server, and each the node that it belongs to."""
+    own = {"media_unique_hostname": "london-m2.example.com", "media_unique_address": "203.0.113.22/24"}
+    hostvars["london-m2"] = {"site_name": "london", **own}
+    groups["london"].append("london-m2")
+    groups["media_servers"].append("london-m2")
+    one(hostvars, "london-m1", media_node=first)
+    one(hostvars, "london-m2", media_node=second)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "server", "words"),
+    [
+        ("london-1", None, "london-m2", "wants the node that it belongs to"),
+        (None, "london-2", "london-m1", "wants the node that it belongs to"),
+        ("london-1", "paris-2", "london-m2", "london-1 or london-2"),
+        ("london-2", "london-2", "london-m2", "london-m1 has the same"),
+    ],
+)
+def test_of_two_media_servers_each_belongs_to_a_node(
+    first: str | None, second: str | None, server: str, words: str
+) -> None:
+    assert_said(problems(lambda h, g: two_media_servers(h, g, first, second)), f"{server}: media_node", words)
+    assert problems(lambda h, g: two_media_servers(h, g, "london-2", "london-1")) == []
+
+
 @pytest.mark.parametrize("address", ["203.0.113.10/25", "203.0.114.10/24"])
 def test_shared_address_outside_the_subnet_of_the_nodes(address: str) -> None:
     found = problems(lambda h, g: both(h, site_shared_address=address))
@@ -265,10 +296,30 @@ PLAYBOOK_CASES = {
 }
 
 
+REMOVAL_CASES: dict[str, dict[str, t.Any]] = {
+    "nothing is confirmed": {},
+    "another site is confirmed": {"remove_confirm": "london"},
+    "an empty name is confirmed": {"remove_confirm": ""},
+}
+
+
 @pytest.mark.allow_subprocess
 @pytest.mark.parametrize("name", PLAYBOOK_CASES)
 def test_playbook_refuses_before_it_reaches_a_host(name: str, tmp_path: pathlib.Path) -> None:
     variables, expected = PLAYBOOK_CASES[name]
+    assert_refuses("duplex.failover.site", variables, expected, tmp_path)
+
+
+@pytest.mark.allow_subprocess
+@pytest.mark.parametrize("name", REMOVAL_CASES)
+def test_a_site_is_not_removed_before_that_is_confirmed(name: str, tmp_path: pathlib.Path) -> None:
+    assert_refuses("duplex.failover.remove", REMOVAL_CASES[name], ["Nothing was changed. example would be"], tmp_path)
+
+
+def assert_refuses(
+    playbook: str, variables: dict[str, t.Any], expected: t.Sequence[str], tmp_path: pathlib.Path
+) -> None:
+    """The playbook fails with the words `expected`, and no host was reached."""
     reached = tmp_path / "reached"
     ssh = tmp_path / "ssh"
     ssh.write_text(f"#!/bin/sh\ntouch {reached}\nexit 255\n", encoding="utf-8")
@@ -278,8 +329,8 @@ def test_playbook_refuses_before_it_reaches_a_host(name: str, tmp_path: pathlib.
     inventory = ROOT / "inventory" / "example"
     done = subprocess.run(
         [
-            *(sys.executable, "-m", "ansible", "playbook", f"--inventory={inventory}", f"--extra-vars=@{extra}"),
-            "duplex.failover.site",
+            *(sys.executable, "-m", "ansible.cli.playbook", f"--inventory={inventory}", f"--extra-vars=@{extra}"),
+            playbook,
         ],
         env={
             **{name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_")},

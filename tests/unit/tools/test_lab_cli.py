@@ -24,6 +24,20 @@ def test_a_command_for_a_host_is_passed_on_with_its_own_options() -> None:
     assert [word for word in arguments.argv if word != "--"] == ["ls", "--name", "-l"]
 
 
+def test_a_lab_has_one_site_and_no_media_servers_unless_more_are_asked_for() -> None:
+    arguments = parser().parse_args(["up"])
+    assert (arguments.sites, arguments.media) == (1, 0)
+    arguments = parser().parse_args(["up", "--sites", "4", "--media", "2"])
+    assert (arguments.sites, arguments.media) == (4, 2)
+
+
+@pytest.mark.parametrize("options", [["--sites", "0"], ["--sites", "5"], ["--media", "3"], ["--media", "-1"]])
+def test_a_lab_has_bounds(options: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        parser().parse_args(["up", *options])
+    assert "invalid choice" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("command", ["reboot", "power-off", "power-on", "unplug", "plug"])
 def test_several_hosts_may_be_given(command: str) -> None:
     assert parser().parse_args([command, "london-1", "london-2"]).hosts == ["london-1", "london-2"]

@@ -11,9 +11,9 @@ import pathlib
 
 import pytest
 
-from ansible_collections.duplex.failover.tools.duplex_lab import containers, guard, image, state
+from ansible_collections.duplex.failover.tools.duplex_lab import containers, guard, image, lifecycle, state
 from ansible_collections.duplex.failover.tools.duplex_lab.command import LabError, together
-from ansible_collections.duplex.failover.tools.duplex_lab.topology import plan
+from ansible_collections.duplex.failover.tools.duplex_lab.topology import Shape, plan
 
 LAB = plan("lab")
 NODE = LAB.node("london-1")
@@ -29,11 +29,14 @@ def run_directory(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> pa
 def test_a_lab_is_built_only_once_it_says_so() -> None:
     state.make_directory(LAB)
     assert state.read_built(LAB) is None
-    built = state.Built("bookworm", "image:tag")
+    built = state.Built("bookworm", "image:tag", sites=2, media=1)
     state.write_built(LAB, built)
     assert state.read_built(LAB) == built
+    assert built.shape == Shape(sites=2, media=1)
+    assert lifecycle.present("lab") == plan("lab", built.shape)
     state.forget(LAB)
     assert state.read_built(LAB) is None
+    assert lifecycle.present("lab") == LAB
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"suite": "bookworm"}'])

@@ -13,18 +13,20 @@ import pytest
 from ansible.errors import AnsibleActionFail
 
 from ansible_collections.duplex.failover.plugins.action import join_progress
+from ansible_collections.duplex.failover.plugins.plugin_utils import _unit
 
 
-def look(unit: str, state: str, message: str) -> str:
+def look(unit: str, state: str, message: str, job: str = "0") -> str:
     """What the two commands print."""
-    return f"{unit}\r\n" + json.dumps({"state": state, "step": "clone", "percent": None, "message": message}) + "\r\n"
+    progress = {"state": state, "step": "clone", "percent": None, "message": message}
+    return f"ActiveState={unit}\r\nJob={job}\r\n\r\n{json.dumps(progress)}\r\n"
 
 
 @pytest.fixture
 def shown(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     lines: list[str] = []
     monkeypatch.setattr(join_progress, "display", types.SimpleNamespace(display=lines.append))
-    monkeypatch.setattr(join_progress.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(_unit.time, "sleep", lambda seconds: None)
     return lines
 
 
@@ -36,7 +38,7 @@ def plugin(*answers: str | int, check_mode: bool = False) -> join_progress.Actio
     waiting = list(answers)
 
     def command(line: str, **options: t.Any) -> dict[str, t.Any]:
-        answer = "" if line == join_progress.START else waiting.pop(0)
+        answer = "" if line == _unit.START.format(unit=join_progress.UNIT) else waiting.pop(0)
         if isinstance(answer, int):
             return {"rc": answer, "stdout": "", "stderr": "broken"}
         return {"rc": 0, "stdout": answer, "stderr": ""}
@@ -67,6 +69,11 @@ def test_result_of_an_earlier_run_is_not_the_end_while_the_unit_runs(shown: list
     assert result["state"] == "done"
 
 
+def test_result_of_an_earlier_run_is_not_the_end_while_the_unit_waits_for_another(shown: list[str]) -> None:
+    result = run(plugin(look("inactive", "failed", "", job="117"), look("inactive", "done", "cloned", job="")))
+    assert result["state"] == "done"
+
+
 @pytest.mark.parametrize(
     "unit, state", [("failed", "failed"), ("inactive", "none"), ("failed", "running")], ids=["failed", "none", "killed"]
 )
@@ -76,7 +83,7 @@ def test_unit_that_ended_otherwise_is_a_failure(shown: list[str], unit: str, sta
     assert "london-2 could not join its site: the peer does not answer" in result["msg"]
 
 
-@pytest.mark.parametrize("answer", [1, "inactive\nTraceback"], ids=["command fails", "no JSON"])
+@pytest.mark.parametrize("answer", [1, "ActiveState=inactive\nJob=0\n\nTraceback"], ids=["command fails", "no JSON"])
 def test_answer_that_cannot_be_read_is_a_failure(shown: list[str], answer: str | int) -> None:
     with pytest.raises(AnsibleActionFail):
         run(plugin(answer))

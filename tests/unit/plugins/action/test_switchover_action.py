@@ -86,7 +86,7 @@ def test_each_step_is_shown_once_and_the_report_at_the_end(shown: list[str]) -> 
         asked=asked,
         switchover_to="london-2",
     )
-    assert asked == [{"switchover_to": "london-2"}, *[{"handover_id": "h1"}] * 4]
+    assert asked == [{"switchover_to": "london-2"}, *[{"handover_id": "h1", "wait": switchover.WAIT}] * 4]
     assert shown == [
         "london-1: preflight: 1 of 2 checks passed",
         "london-1: preflight: warn: clocks of london-2: 6 s (wanted: 5 s); set them",
@@ -151,7 +151,11 @@ def test_what_was_unfinished_is_followed_first_then_the_wanted_end_is_looked_at(
     )
     assert shown[0] == "london-1: following handover h1, which was not finished"
     assert (result["state"], result["changed"]) == ("unchanged", False)
-    assert asked == [{"switchover_to": "london-2"}, {"handover_id": "h1"}, {"switchover_to": "london-2"}]
+    assert asked == [
+        {"switchover_to": "london-2"},
+        {"handover_id": "h1", "wait": switchover.WAIT},
+        {"switchover_to": "london-2"},
+    ]
 
 
 @pytest.mark.parametrize("state", ["unprotected", "rolled back", "in doubt"])

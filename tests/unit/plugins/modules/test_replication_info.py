@@ -50,6 +50,7 @@ def node(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> Node:
     monkeypatch.setattr(replication_info, "CONFIGURATION", tmp_path / "etc")
     monkeypatch.setattr(replication_info, "PKI", tmp_path / "pki")
     monkeypatch.setattr(replication_info, "JOINED", tmp_path / "joined.json")
+    monkeypatch.setattr(replication_info, "SITE", tmp_path / "site.json")
     return made
 
 
@@ -69,7 +70,7 @@ def test_host_without_anything(node: Node, look: t.Any) -> None:
     assert not result["changed"]
     assert result["missing_packages"] == ["postgresql-15", "python3-psycopg2"]
     assert (result["joined"], result["cluster"]["exists"], result["server"]) == (False, False, {})
-    assert result["pki"] == {"authority": "", "certificate": "", "key_matches": False}
+    assert result["pki"] == {"authority": "", "certificate": "", "revocations": "", "key_matches": False}
 
 
 def test_running_cluster_is_asked_on_its_own_port(node: Node, look: t.Any) -> None:
@@ -84,6 +85,7 @@ def test_running_cluster_is_asked_on_its_own_port(node: Node, look: t.Any) -> No
         "data_directory": str(node.directory / "data"),
         "port": 5433,
         "running": True,
+        "standby": False,
     }
     assert result["server"]["system_identifier"] == "7400000000000000001"
     asked = next(argv for argv in node.calls if argv[0] == "runuser")
@@ -112,9 +114,25 @@ def test_certificates_are_returned_and_a_broken_key_does_not_match(node: Node, l
     for name in ("ca.crt", "node.crt", "node.key"):
         (pki / name).write_text(name)
     result = look()
-    assert result["pki"] == {"authority": "ca.crt", "certificate": "node.crt", "key_matches": False}
+    assert result["pki"] == {"authority": "ca.crt", "certificate": "node.crt", "revocations": "", "key_matches": False}
 
 
 def test_joined_node(node: Node, look: t.Any) -> None:
     (node.directory / "joined.json").touch()
     assert look()["joined"]
+
+
+def test_data_of_a_standby_is_told(node: Node, look: t.Any) -> None:
+    node.has_cluster(running=0)
+    (node.directory / "data" / "standby.signal").touch()
+    assert look()["cluster"]["standby"]
+
+
+@pytest.mark.parametrize(
+    ("text", "cluster"),
+    [('{"database": {"version": 15, "cluster": "main"}}', "15-main"), ('{"database": null}', ""), ("nonsense", "")],
+)
+def test_cluster_of_the_site_is_told(node: Node, look: t.Any, text: str, cluster: str) -> None:
+    assert look()["site_cluster"] == ""
+    (node.directory / "site.json").write_text(text)
+    assert look()["site_cluster"] == cluster

@@ -128,6 +128,16 @@ def test_a_handover_is_begun_and_left_to_the_nodes(call: Call, site: SimulatedSi
     assert (found["changed"], found["state"], found["steps"], found["report"]) == (False, "running", [], {})
 
 
+def test_a_look_waits_for_the_end_of_the_handover_and_no_longer(call: Call, site: SimulatedSite) -> None:
+    one = site.nodes[0]
+    identifier = call(one)["handover_id"]
+    begun = site.clock.now
+    assert call(one, handover_id=identifier, wait=30)["state"] == "running" and 30 <= site.clock.now - begun < 31
+    one.state.end_handover(identifier)
+    begun = site.clock.now
+    assert call(one, handover_id=identifier, wait=30)["handover_id"] == identifier and site.clock.now == begun
+
+
 def test_what_is_unfinished_is_followed_whatever_is_wanted(call: Call, site: SimulatedSite) -> None:
     one = site.nodes[0]
     identifier = call(one)["handover_id"]

@@ -40,7 +40,6 @@ from ansible_collections.duplex.failover.plugins.module_utils._failover.errors i
 )
 from ansible_collections.duplex.failover.plugins.module_utils._failover.handover import Phase
 from ansible_collections.duplex.failover.plugins.module_utils._failover.journal import Journal
-from ansible_collections.duplex.failover.plugins.module_utils._failover.journal import State as JournalState
 from ansible_collections.duplex.failover.plugins.module_utils._failover.messages import HandoverAnswer, HandoverMessage
 from ansible_collections.duplex.failover.plugins.module_utils._failover.model import Role
 from ansible_collections.duplex.failover.plugins.module_utils._failover.network import Address, Link
@@ -184,14 +183,6 @@ class SimulatedJournal(Journal):
     def __init__(self, node: SimulatedNode) -> None:
         super().__init__(node.state.journal, boot=node.state.boot_id, now=lambda: "now")
         self._node = node
-        self._read: tuple[int, JournalState] = (0, JournalState())
-
-    def state(self) -> JournalState:
-        """As read before if nothing was written since: most of a simulation's time went here."""
-        size = self._node.state.journal.stat().st_size if self._node.state.journal.exists() else 0
-        if size != self._read[0]:
-            self._read = (size, super().state())
-        return self._read[1]
 
     def append(self, event: str, *, durable: bool = True, **fields: t.Any) -> None:
         name = f"{event} {fields.get('phase') or fields.get('step') or ''}".strip()
@@ -527,7 +518,7 @@ class SimulatedSite:
 def settle(*nodes: SimulatedNode, rounds: int = 200) -> None:
     """Let the startup checks of `nodes` take turns until each has a role; AssertionError if they never do."""
     open_checks = [node for node in nodes if node.role is None]
-    for _ in range(rounds):
+    for _time in range(rounds):
         open_checks = [node for node in open_checks if not node.think()]
         if not open_checks:
             return

@@ -12,10 +12,10 @@ import typing as t
 
 from ansible_collections.duplex.failover.plugins.module_utils._failover import gate, preflight
 from ansible_collections.duplex.failover.plugins.module_utils._failover.control import Control, DatabaseState
-from ansible_collections.duplex.failover.plugins.module_utils._failover.errors import DatabaseError
+from ansible_collections.duplex.failover.plugins.module_utils._failover.errors import DatabaseError, FailoverError
 from ansible_collections.duplex.failover.plugins.module_utils._failover.journal import Intent
 from ansible_collections.duplex.failover.plugins.module_utils._failover.model import Lsn, Promotion
-from ansible_collections.duplex.failover.plugins.module_utils._failover.postgres import Snapshot
+from ansible_collections.duplex.failover.plugins.module_utils._failover.snapshot import Snapshot
 
 if t.TYPE_CHECKING:
     from .simulated import SimulatedNode
@@ -95,7 +95,7 @@ class SimulatedPostgres:
     def _ended(self) -> None:
         """The unit's ExecStopPost."""
         at = self._node.state.handover() if self._node.on else None
-        if self._node.on and (at is None or at["side"] != "demoting"):
+        if self._node.on and (at is None or "stopped" not in at):
             gate.after_stop(self._node.ports)
 
     @property
@@ -190,7 +190,13 @@ class SimulatedPostgres:
         yield SimulatedCursor(self)
 
     def try_replication(self, conninfo: str) -> str:
+        node, other = self._node, self._node.other
+        if not (other.on and other.postgres.runs and node.site.connected and node.site.linked):
+            return "connection timed out"
         return self.reverse_error
+
+    def writable_on_disk(self) -> bool:
+        return self.postmaster_runs() and self._state is DatabaseState.IN_PRODUCTION
 
     def checkpoint(self, *, timeout: float) -> None:
         self._step("checkpoint")
@@ -231,7 +237,10 @@ class SimulatedPostgres:
 
     def record(self, row: Promotion) -> None:
         """Commit a row of the lineage."""
-        if row.uuid not in {known.uuid for known in self.lineage}:
+        if self.lineage and row.uuid == self.lineage[-1].uuid and row.served:
+            self.lineage = (*self.lineage[:-1], row)
+            self.end += RECORD
+        elif row.uuid not in {known.uuid for known in self.lineage}:
             self.lineage = (*self.lineage, row)
             self.end += RECORD
 
@@ -295,7 +304,11 @@ class SimulatedPostgres:
         self.starting = self._node.site.clock.now < self.shows_itself_at
         if self.starting:
             return
-        gate.before_start(self._node.ports)
+        try:
+            gate.before_start(self._node.ports)
+        except FailoverError as exc:
+            self._node.said.append(str(exc))
+            return
         if self.runs:
             return
         self.runs, self.recovering = True, self.signal
@@ -332,6 +345,9 @@ class SimulatedServer:
 
     def promote(self) -> None:
         self._postgres.promote_soon()
+
+    def rehearse(self) -> None:
+        """Costs nothing here."""
 
     def record(self, intent: Intent, *, node: int) -> int:
         self._postgres._step("record")

@@ -14,9 +14,10 @@ import threading
 import types
 import typing as t
 
-import pytest
-
 from ansible_collections.duplex.failover.plugins.module_utils._failover import files
+
+if t.TYPE_CHECKING:
+    import pytest
 
 LOOK = 0.5
 LOCK_PATIENCE = 1000.0

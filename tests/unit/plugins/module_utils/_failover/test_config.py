@@ -12,7 +12,13 @@ import typing as t
 
 import pytest
 
-from ansible_collections.duplex.failover.plugins.module_utils._failover.config import SiteConfig, StartupPolicy, load
+from ansible_collections.duplex.failover.plugins.module_utils._failover.config import (
+    Fence,
+    ReturnPolicy,
+    SiteConfig,
+    StartupPolicy,
+    load,
+)
 from ansible_collections.duplex.failover.plugins.module_utils._failover.errors import FailoverError
 
 DOCUMENT: dict[str, t.Any] = json.loads(
@@ -25,7 +31,24 @@ def test_a_whole_document() -> None:
     assert config.site.reference_hosts == ("198.51.100.1",)
     assert (config.node.number, config.peer.unique_address) == (1, "198.51.100.12")
     assert config.startup_policy is StartupPolicy.TAKE
+    assert config.return_policy is ReturnPolicy.ASK
     assert config.database.unit == "postgresql@15-main.service"
+    assert config.media is not None
+    assert (config.media.port, config.media.nodes) == (3478, ("london-1", "london-2"))
+
+
+def test_a_node_may_have_no_media_server() -> None:
+    without = {name: value for name, value in DOCUMENT.items() if name != "media"}
+    assert SiteConfig.from_json(json.dumps(without)).media is None
+    assert SiteConfig.from_json(json.dumps({**DOCUMENT, "media": None})).media is None
+
+
+def test_a_fence_is_a_command_and_its_time_limit() -> None:
+    assert SiteConfig.from_json(json.dumps(DOCUMENT)).fence == Fence((), 60)
+    document = {**DOCUMENT, "fence": {"command": ["/bin/fence", "--off"], "timeout": 20}}
+    assert SiteConfig.from_json(json.dumps(document)).fence == Fence(("/bin/fence", "--off"), 20)
+    with pytest.raises(FailoverError, match=r"wrong value .*fence\.command"):
+        SiteConfig.from_json(json.dumps({**DOCUMENT, "fence": {"command": "/bin/fence", "timeout": 20}}))
 
 
 def test_fields_of_a_newer_version_are_ignored() -> None:
@@ -36,7 +59,7 @@ def test_fields_of_a_newer_version_are_ignored() -> None:
 
 @pytest.mark.parametrize(
     ("section", "name"),
-    [("site", "shared_address"), ("node", "number"), ("peer", "unique_hostname"), ("", "node_port")],
+    [("site", "shared_address"), ("node", "number"), ("peer", "unique_hostname"), ("media", "port"), ("", "node_port")],
 )
 def test_a_missing_field_is_named(section: str, name: str) -> None:
     document = copy.deepcopy(DOCUMENT)
@@ -46,7 +69,8 @@ def test_a_missing_field_is_named(section: str, name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("startup_policy", "maybe"), ("startup_grace", "soon"), ("node_port", None)]
+    ("name", "value"),
+    [("startup_policy", "maybe"), ("return_policy", "maybe"), ("startup_grace", "soon"), ("node_port", None)],
 )
 def test_a_wrong_value_is_told(name: str, value: t.Any) -> None:
     with pytest.raises(FailoverError, match="wrong value"):

@@ -146,7 +146,8 @@ def test_row(changes: dict[str, t.Any], row: int, action: Action) -> None:
 
 def test_every_line_of_the_table_has_a_case() -> None:
     decided = {
-        id(next(row for row in TABLE if row.matches(dataclasses.replace(ALONE, **c)))) for c, _, _ in CASES.values()
+        id(next(row for row in TABLE if row.matches(dataclasses.replace(ALONE, **c))))
+        for c, _row, _action in CASES.values()
     }
     assert decided == {id(row) for row in TABLE}
 
@@ -248,6 +249,8 @@ def as_markdown() -> str:
         "The first line that matches decides. Numbers are those of the design; this page is printed from",
         "`plugins/module_utils/_failover/decide.py`, and a test fails when it is stale.",
         "",
+        "![The rows of the table from top to bottom, and what follows from each](images/startup.svg)",
+        "",
         "| row | when | then | alarm |",
         "| --- | --- | --- | --- |",
     ]
@@ -255,6 +258,10 @@ def as_markdown() -> str:
     lines += [
         "",
         "`duplexctl startup --dry-run --explain` shows on a node the facts, and the row that decides.",
+        "",
+        "## What a node does before and after",
+        "",
+        "![The units of a node in the order in which they start](images/boot.svg)",
         "",
     ]
     return "\n".join(lines)

@@ -202,7 +202,7 @@ def test_the_ends_of_both_nodes_go_together(searched: Searched) -> None:
         if promoting in COMMITTED:
             assert demoting in (Phase.DONE, Phase.IN_DOUBT)
     # Each can be reached, and a silent peer leaves a demoting node in doubt with either end on the other side.
-    assert {demoting for demoting, _ in ends} == {Phase.DONE, Phase.ROLLED_BACK, Phase.IN_DOUBT}
+    assert {demoting for demoting, _promoting in ends} == {Phase.DONE, Phase.ROLLED_BACK, Phase.IN_DOUBT}
     assert {(Phase.IN_DOUBT, Phase.ACTIVE), (Phase.IN_DOUBT, Phase.CANCELLED)} <= ends
 
 

@@ -56,6 +56,14 @@ def test_whoever_lets_another_lead_is_no_longer_known_current(journal: Journal, 
     assert journal.state().grants == (1 if event == "granted" else 0)
 
 
+def test_data_that_was_replaced_takes_its_promotions_along(journal: Journal) -> None:
+    """Or a clone of the active node's data would seem to lack a row, and to have diverged, for ever."""
+    promote(journal)
+    journal.append("void", id="p1", why="taken")
+    journal.append("joined", system_identifier="7001")
+    assert journal.state() == State()
+
+
 def test_what_a_newer_version_wrote_changes_nothing(journal: Journal) -> None:
     promote(journal)
     before = journal.state()
@@ -175,7 +183,7 @@ def test_past_the_commit_point_a_node_is_the_last_active_one(
     for phase in phases:
         state = hand_over(journal, phase, side="promoting")
     assert state.last_active is known_current
-    assert state.intents == (Intent("h1", "b1", 2, "p1", "switchover", 200, serves=True),)
+    assert state.intents == (Intent("h1", "b1", 2, "p1", "switchover", 200, serves=True, by_operator=True),)
     assert state.served == (("h1",) if phases == ("active",) else ())
     assert state.unfinished is None, "it is the handover that is unfinished"
 

@@ -17,6 +17,7 @@ from ansible_collections.duplex.failover.plugins.module_utils._failover.lineage 
     compare,
     epoch,
     may_follow,
+    rightful,
 )
 from ansible_collections.duplex.failover.plugins.module_utils._failover.model import Better, Data, Promotion
 
@@ -121,6 +122,38 @@ def test_better(own: Data, peer: Data, side: Better) -> None:
     assert chosen is side and reason
 
 
+EARLIER = data(promotion("a", at="2026-01-01"), end=900, last_active=True)
+LATER = data(promotion("b", node=2, at="2026-01-02"), end=900, last_active=True)
+
+
+@pytest.mark.parametrize(
+    ("alone", "peer_alone", "side"),
+    [
+        (False, True, Better.OWN),
+        (True, False, Better.PEER),
+        (True, True, Better.PEER),
+        (False, False, Better.PEER),
+        (False, None, Better.PEER),
+    ],
+    ids=[
+        "the peer booted unheard",
+        "this node booted unheard",
+        "both: the later one",
+        "neither: the later one",
+        "an older release",
+    ],
+)
+def test_of_two_owners_the_one_stays_that_was_there_before(alone: bool, peer_alone: bool | None, side: Better) -> None:
+    assert rightful(EARLIER, LATER, own_number=1, alone=alone, peer_alone=peer_alone)[0] is side
+
+
+def test_a_later_epoch_and_a_history_that_goes_on_outweigh_who_was_there_before() -> None:
+    decided = data(promotion("b", node=2, epoch=2), end=900)
+    assert rightful(EARLIER, decided, own_number=1, alone=False, peer_alone=True)[0] is Better.PEER
+    continued = data(EARLIER.lineage[-1], promotion("c", node=2, fork=EARLIER.end), end=950)
+    assert rightful(EARLIER, continued, own_number=1, alone=False, peer_alone=True)[0] is Better.PEER
+
+
 def every_data() -> t.Iterator[Data]:
     chains: tuple[tuple[Promotion, ...], ...] = (
         (),
@@ -140,6 +173,14 @@ def test_both_nodes_agree_for_every_pair_of_data() -> None:
         first = better(one, two, own_number=1)[0]
         second = better(two, one, own_number=2)[0]
         assert (first is Better.OWN) != (second is Better.OWN), (one, two)
+
+
+def test_two_owners_agree_who_of_them_stays_for_every_pair_of_data() -> None:
+    for one, two in itertools.product(every_data(), repeat=2):
+        for alone, other_alone in itertools.product((False, True), repeat=2):
+            first = rightful(one, two, own_number=1, alone=alone, peer_alone=other_alone)[0]
+            second = rightful(two, one, own_number=2, alone=other_alone, peer_alone=alone)[0]
+            assert (first is Better.OWN) != (second is Better.OWN), (one, two)
 
 
 def test_following_is_never_mutual_unless_nothing_separates_the_two() -> None:

@@ -73,6 +73,17 @@ class Authority:
             builder = builder.add_extension(x509.SubjectAlternativeName([x509.DNSName(n) for n in names]), False)
         return builder.sign(self.key, hashes.SHA256())
 
+    def revoke(self, *directories: pathlib.Path, end: datetime.datetime = NOW + YEAR) -> bytes:
+        """Give the list that revokes the certificates in `directories`."""
+        builder = (
+            x509.CertificateRevocationListBuilder().issuer_name(self.name).last_update(NOW - YEAR).next_update(end)
+        )
+        for directory in directories:
+            serial = x509.load_pem_x509_certificate((directory / "node.crt").read_bytes()).serial_number
+            entry = x509.RevokedCertificateBuilder().serial_number(serial).revocation_date(NOW).build()
+            builder = builder.add_revoked_certificate(entry)
+        return builder.sign(self.key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+
     def issue(self, directory: pathlib.Path, hostname: str, *, expired: bool = False) -> pathlib.Path:
         """Write ca.crt, node.crt and node.key for `hostname` as the roles do."""
         directory.mkdir(exist_ok=True)
@@ -126,12 +137,12 @@ class Running:
     logged: list[str]
     granted: list[messages.GrantRequest]
 
-    def first_logged(self) -> str:
-        """The first line logged; the server's thread may be a little later than the client."""
+    def first_logged(self, part: str = "") -> str:
+        """The first line logged that has `part`; the server's thread may be a little later than the client."""
         deadline = time.monotonic() + BOUND
-        while not self.logged and time.monotonic() < deadline:
+        while not (found := [line for line in self.logged if part in line]) and time.monotonic() < deadline:
             time.sleep(0.01)
-        return self.logged[0]
+        return found[0]
 
 
 NOTHING: dict[str, t.Callable[[], dict[str, t.Any]]] = {}
@@ -408,6 +419,47 @@ def test_a_half_written_renewal_leaves_the_old_certificate(
 
     assert client(running, pki(TWO)).facts(BOUND) == answer_facts()
     assert "stay in use" in running.first_logged()
+
+
+def test_a_revoked_client_is_refused_and_its_renewed_certificate_is_not(
+    running: Running, authority: Authority, pki: t.Callable[..., pathlib.Path]
+) -> None:
+    directory = pki(TWO)
+    assert client(running, directory).facts(BOUND) == answer_facts()
+    (running.pki / tls.REVOCATIONS).write_bytes(authority.revoke(directory))
+
+    with pytest.raises(PeerSilent):
+        client(running, directory).facts(BOUND)
+    assert running.first_logged("certificate revoked")
+    assert client(running, pki(TWO)).facts(BOUND) == answer_facts()
+
+
+def test_a_revoked_server_is_refused(
+    running: Running, authority: Authority, pki: t.Callable[..., pathlib.Path]
+) -> None:
+    directory = pki(TWO)
+    (directory / tls.REVOCATIONS).write_bytes(authority.revoke(running.pki))
+
+    with pytest.raises(PeerSilent, match="certificate was refused: certificate revoked"):
+        client(running, directory).facts(BOUND)
+
+
+@pytest.mark.parametrize("end", [NOW + YEAR, NOW - datetime.timedelta(days=1)], ids=["current", "expired"])
+def test_a_list_of_others_harms_nobody_even_when_it_has_expired(
+    running: Running,
+    authority: Authority,
+    pki: t.Callable[..., pathlib.Path],
+    tmp_path: pathlib.Path,
+    end: datetime.datetime,
+) -> None:
+    revoked = authority.revoke(authority.issue(tmp_path / "replaced", TWO), end=end)
+    directory = pki(TWO)
+    for place in (running.pki, directory):
+        (place / tls.REVOCATIONS).write_bytes(revoked)
+
+    assert client(running, directory).facts(BOUND) == answer_facts()
+    with pytest.raises(PeerSilent):
+        client(running, tmp_path / "replaced").facts(BOUND)
 
 
 def test_the_address_may_come_later(pki: t.Callable[..., pathlib.Path]) -> None:

@@ -5,11 +5,14 @@
 
 from __future__ import annotations
 
+import sys
+import types
 import typing as t
 
 import pytest
 
 from ansible_collections.duplex.failover.plugins.module_utils._failover.command import Result
+from ansible_collections.duplex.failover.plugins.module_utils._failover.errors import DatabaseError
 from ansible_collections.duplex.failover.plugins.module_utils._failover.postgres import Postgres
 
 from .simulated import SimulatedSite
@@ -32,3 +35,41 @@ def test_a_start_waits_until_systemd_knows_of_the_end(tmp_path: pathlib.Path, mo
     monkeypatch.setattr(postgres, "in_recovery", lambda: True)
     postgres.start_and_wait(timeout=5)
     assert asked == ["is-active", "is-active", "is-active", "start"]
+
+
+class Refused(Exception):
+    """What psycopg2.Error is to its users."""
+
+    def __init__(self, pgcode: str) -> None:
+        super().__init__(f"refused with {pgcode}")
+        self.pgcode = pgcode
+
+
+def refusing(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, pgcode: str) -> Postgres:
+    """Make a server that refuses every statement with that code."""
+
+    class Cursor:
+        def __enter__(self) -> Cursor:
+            return self
+
+        def __exit__(self, *_ended: object) -> None:
+            pass
+
+        def execute(self, query: str, arguments: object = None) -> None:
+            raise Refused(pgcode)
+
+    connection = types.SimpleNamespace(cursor=Cursor, close=lambda: None)
+    module = types.SimpleNamespace(Error=Refused, connect=lambda **options: connection)
+    monkeypatch.setitem(sys.modules, "psycopg2", module)
+    return Postgres(SimulatedSite(tmp_path).nodes[0].ports.config, lambda *_, **__: Result(0, "", ""))
+
+
+def test_a_slot_that_somebody_else_has_just_made_is_there(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert refusing(tmp_path, monkeypatch, "42710").ensure_slot("duplex_2") is False
+
+
+def test_a_slot_that_cannot_be_made_is_an_error(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(DatabaseError, match="PostgreSQL on london-1 refused: refused with 53400"):
+        refusing(tmp_path, monkeypatch, "53400").ensure_slot("duplex_2")

@@ -33,7 +33,7 @@ class Connected(t.NamedTuple):
 def connected(address: str) -> Connected:
     listener = socket.create_server((address, 0))
     client = socket.create_connection(listener.getsockname(), timeout=5)
-    server, _ = listener.accept()
+    server, _address = listener.accept()
     server.settimeout(5)
     return Connected(listener, server, client)
 

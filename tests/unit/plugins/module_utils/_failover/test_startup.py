@@ -39,13 +39,36 @@ def test_a_new_site_has_one_active_node_and_a_follower(site: SimulatedSite) -> N
 
 
 def test_the_standby_reboots_and_follows_again(site: SimulatedSite) -> None:
-    _, two = site.build()
+    _one, two = site.build()
     two.power_off()
     two.power_on()
     assert not two.state.upstream.exists(), "a standby boots without upstream"
     settle(two)
     two.serve()
     assert roles(site) == (Role.ACTIVE, Role.STANDBY) and two.state.upstream.exists()
+
+
+def test_an_active_node_whose_server_came_back_as_a_standby_decides_again(site: SimulatedSite) -> None:
+    one, _two = site.build()
+    one.postgres.recovering = True
+    one.serve()
+    assert one.role is None and not one.has_address and takeover.STARTUP_UNIT in one.units
+    settle(one)
+    assert roles(site) == (Role.ACTIVE, Role.STANDBY) and one.has_address and one.writable
+
+
+def test_nobody_begins_to_follow_while_the_node_claims_the_role(site: SimulatedSite) -> None:
+    """The claim makes another history of the data that was compared."""
+    _one, two = site.build()
+    two.power_off()
+    two.power_on()
+    settle(two)
+    with locked(two.state.claim_lock, wait=False) as claiming:
+        assert claiming
+        two.serve()
+        assert not two.state.upstream.exists()
+    two.serve()
+    assert two.state.upstream.exists()
 
 
 def test_the_active_node_reboots_and_is_active_again_with_the_peers_grant(site: SimulatedSite) -> None:
@@ -100,7 +123,7 @@ def test_time_behind_a_cable_that_is_out_is_no_grace(site: SimulatedSite) -> Non
     two.power_off()
     two.power_on()
     two.carrier = False
-    for _ in range(60):
+    for _time in range(60):
         assert not two.think()
     two.carrier = True
     begun = site.clock.now
@@ -177,7 +200,7 @@ def test_data_that_never_joined_never_becomes_active(site: SimulatedSite) -> Non
 
 
 def test_data_of_another_system_identifier_never_becomes_active(site: SimulatedSite) -> None:
-    one, _ = site.build()
+    one, _two = site.build()
     one.power_off()
     site.nodes[1].power_off()
     one.postgres.system_identifier = "9999"
@@ -192,6 +215,22 @@ def test_a_server_that_does_not_start_leaves_the_role_to_the_peer(site: Simulate
     two.power_off()
     one.postgres.starts = False
     one.power_on()
+    two.power_on()
+    settle(one, two)
+    assert roles(site) == (Role.STANDBY, Role.ACTIVE)
+
+
+def test_a_server_that_dies_while_the_check_waits_leaves_the_role_to_the_peer(site: SimulatedSite) -> None:
+    """Once it was said to be replaying for ever, and the peer waited for ever, too."""
+    one, two = site.build()
+    one.power_off()
+    two.power_off()
+    one.carrier = False
+    one.power_on()
+    one.think()
+    one.postgres.starts = False
+    one.postgres.die()
+    one.carrier = True
     two.power_on()
     settle(one, two)
     assert roles(site) == (Role.STANDBY, Role.ACTIVE)
@@ -226,7 +265,7 @@ def test_systemd_tells_whether_a_unit_is_still_to_come(
 
 
 def test_the_server_restarts_within_one_boot_as_primary_of_the_same_timeline(site: SimulatedSite) -> None:
-    one, _ = site.build()
+    one, _two = site.build()
     timeline = one.postgres.timeline
     one.postgres.stop(timeout=1)
     assert not one.has_address and one.postgres.signal
@@ -235,15 +274,35 @@ def test_the_server_restarts_within_one_boot_as_primary_of_the_same_timeline(sit
 
 
 def test_the_server_that_restarts_while_another_holds_the_address_is_a_standby(site: SimulatedSite) -> None:
-    one, _ = site.build()
+    one, _two = site.build()
     one.postgres.stop(timeout=1)
     site.strangers = ("02:00:00:00:00:99",)
     one.postgres.start()
     assert one.postgres.recovering and not one.has_address and one.role is None
 
 
+def test_a_role_that_is_lost_while_the_gate_probes_lets_no_primary_start(site: SimulatedSite) -> None:
+    one, _two = site.build()
+    one.postgres.stop(timeout=1)
+    one.at_step["probe"] = one.state.unsettle
+    one.postgres.start()
+    assert one.postgres.recovering and not one.has_address
+
+
+def test_an_active_node_does_not_take_its_address_back_from_a_peer_that_claims_it(site: SimulatedSite) -> None:
+    """An operator activates that one while this one's cable is out, and puts it back before the address is taken."""
+    one, two = site.build()
+    one.has_address = False
+    site.contenders = (two.mac,)
+    with locked(two.state.claim_lock, wait=True), pytest.raises(takeover.NotNow, match="contended"):
+        takeover.keep_active(one.ports)
+    assert not one.has_address
+    takeover.keep_active(one.ports)
+    assert one.has_address
+
+
 def test_an_operators_start_on_a_standby_is_a_standbys(site: SimulatedSite) -> None:
-    _, two = site.build()
+    _one, two = site.build()
     two.postgres.stop(timeout=1)
     two.postgres.signal = False
     two.postgres.start()
@@ -258,7 +317,7 @@ def test_two_settled_standbys_decide_again(site: SimulatedSite) -> None:
     settle(one)
     site.strangers = ()
     residents = [service.Service(node.ports) for node in (one, two)]
-    for _ in range(30):
+    for _time in range(30):
         for resident in residents:
             resident.step()
         site.clock.sleep(1)
@@ -304,7 +363,7 @@ def test_a_grant_given_since_this_node_looked_stops_its_claim(site: SimulatedSit
         node.power_off()
     for node in (one, two):
         node.power_on()
-    decision, _, mine = startup.look(one.ports)
+    decision, _facts, mine = startup.look(one.ports)
     assert decision.action is Action.ACTIVE_WITH_GRANT
     one.ports.journal.append("granted", id="x")
     with pytest.raises(takeover.NotNow, match="granted the role to the peer since it looked"):
@@ -320,7 +379,7 @@ def test_a_node_that_claims_grants_nothing(site: SimulatedSite) -> None:
         node.power_on()
     before = two.ports.journal.state().grants
     with locked(two.state.claim_lock, wait=True):
-        decision, _, mine = startup.look(one.ports)
+        decision, _facts, mine = startup.look(one.ports)
         with pytest.raises(takeover.NotNow, match="claiming the shared address itself"):
             takeover.become_active(one.ports, decision, mine, with_grant=True)
     assert one.postgres.recovering and two.ports.journal.state().grants == before
@@ -379,7 +438,7 @@ def test_a_server_that_dies_during_the_second_look_gets_no_address(site: Simulat
 
 
 def test_a_server_that_is_slow_to_recover_gets_the_address_back_after_another_probe(site: SimulatedSite) -> None:
-    one, _ = site.build()
+    one, _two = site.build()
     one.postgres.stop(timeout=1)
     one.postgres.start()
     one.has_address = False
@@ -420,7 +479,7 @@ def test_a_slow_server_is_waited_for_by_its_peer(site: SimulatedSite) -> None:
     one.on = True
     gate.boot(one.ports)
     two.power_on()
-    for _ in range(120):
+    for _time in range(120):
         assert not two.think()
     one.postgres.start()
     settle(one, two)
@@ -428,17 +487,17 @@ def test_a_slow_server_is_waited_for_by_its_peer(site: SimulatedSite) -> None:
 
 
 def test_a_second_check_does_not_wait_for_ever_for_the_first(site: SimulatedSite) -> None:
-    one, _ = site.build()
+    one, _two = site.build()
     refused = pytest.raises(FailoverError, match="another startup check has been at work for 5 s")
     with locked(one.state.startup_lock, wait=True), refused:
         startup.run(one.ports, timeout=5)
 
 
 def test_a_node_of_a_site_without_a_check_gets_one(site: SimulatedSite) -> None:
-    _, two = site.build()
+    _one, two = site.build()
     two.state.unsettle()
     resident = service.Service(two.ports)
-    for _ in range(service.IDLE_STEPS):
+    for _time in range(service.IDLE_STEPS):
         resident.step()
     assert two.units[-1] == takeover.STARTUP_UNIT
 
@@ -460,7 +519,7 @@ def check(holds: bool) -> None:
 def kill_points(tmp_path: pathlib.Path) -> list[str]:
     """Every step that the active node's return after a reboot goes through."""
     site = SimulatedSite(tmp_path)
-    one, _ = site.build()
+    one, _two = site.build()
     one.power_off()
     one.steps.clear()
     one.power_on()
@@ -484,7 +543,7 @@ def test_killed_at_every_step_a_rerun_converges(tmp_path: pathlib.Path, reboot: 
         if reboot:
             one.power_off()
             one.power_on()
-        assert any(one.think() for _ in range(200)), point
+        assert any(one.think() for _time in range(200)), point
         two.serve()
         assert roles(site) == (Role.ACTIVE, Role.STANDBY), point
         assert one.ports.journal.state().unfinished is None, point
@@ -500,7 +559,7 @@ def test_a_dry_run_changes_nothing(site: SimulatedSite) -> None:
     one.power_on()
     before = sorted(path.name for path in one.state.volatile.iterdir())
     entries = len(one.ports.journal.entries())
-    decision, _, _ = startup.look(one.ports)
+    decision, _facts, _mine = startup.look(one.ports)
     assert decision.row == 8
     assert sorted(path.name for path in one.state.volatile.iterdir()) == before
     assert len(one.ports.journal.entries()) == entries and one.postgres.recovering

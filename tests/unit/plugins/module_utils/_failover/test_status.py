@@ -58,23 +58,23 @@ def test_a_standby_whose_active_peer_is_gone_is_critical(site: SimulatedSite) ->
     two.state.upstream.unlink()
     document = look(two)
     assert names(document) == {"no_active_known"} and status.exit_status(document) == 2
-    assert "duplexctl stop, then duplexctl startup" in document["alarms"][0]["text"]
+    assert "duplexctl activate --peer-is-off london-1" in document["alarms"][0]["text"]
 
 
 def test_an_active_node_whose_application_was_not_started_is_critical(site: SimulatedSite) -> None:
-    one, _ = site.build()
+    one, _two = site.build()
     one.application = False
     assert "application" in names(look(one))
 
 
 def test_an_active_node_without_its_address_is_critical(site: SimulatedSite) -> None:
-    one, _ = site.build()
+    one, _two = site.build()
     one.has_address = False
     assert "active_incomplete" in names(look(one)) and status.exit_status(look(one)) == 2
 
 
 def test_an_active_node_without_its_server_is_critical(site: SimulatedSite) -> None:
-    one, _ = site.build()
+    one, _two = site.build()
     one.postgres.stop(timeout=1)
     document = look(one)
     assert {"active_incomplete", "not_eligible"} <= names(document) and status.exit_status(document) == 2
@@ -97,11 +97,21 @@ def test_two_nodes_of_which_none_is_active_are_critical(site: SimulatedSite) -> 
 
 
 def test_holds_and_other_versions_are_told(site: SimulatedSite, monkeypatch: pytest.MonkeyPatch) -> None:
-    one, _ = site.build()
+    one, _two = site.build()
     write_json(one.state.lasting / "hold.json", {"reason": "new fans"})
     monkeypatch.setattr(status, "VERSION", "9.9.9")
     document = look(one)
     assert {"hold", "version"} <= names(document) and document["hold"] == "new fans"
+
+
+def test_a_peer_whose_protocol_is_too_far_away_is_critical(
+    site: SimulatedSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, _two = site.build()
+    monkeypatch.setattr(status, "works_with", lambda protocol: False)
+    document = look(one)
+    (alarm,) = (alarm for alarm in document["alarms"] if alarm["name"] == "protocol")
+    assert alarm["level"] == "critical" and "run site.yml for both" in alarm["text"]
 
 
 def test_a_diverged_standby_is_critical_and_names_the_command(site: SimulatedSite) -> None:
@@ -116,7 +126,7 @@ def test_a_diverged_standby_is_critical_and_names_the_command(site: SimulatedSit
     one.serve()
     document = look(one)
     alarm = next(alarm for alarm in document["alarms"] if alarm["name"] == "diverged")
-    assert alarm["level"] == "critical" and "duplexctl join --rebuild" in alarm["text"]
+    assert alarm["level"] == "critical" and "duplexctl rejoin" in alarm["text"]
 
 
 def test_the_text_names_what_an_operator_looks_for(site: SimulatedSite) -> None:
@@ -134,10 +144,11 @@ def test_a_host_without_duplex_has_the_same_keys() -> None:
 
 
 def test_certificates_that_end_within_thirty_days_are_told(site: SimulatedSite) -> None:
-    _, two = site.build()
+    _one, two = site.build()
     site.certificates_end = two.ports.today() + datetime.timedelta(days=29)
     document = look(two)
     assert names(document) == {"certificate"} and status.exit_status(document) == 1
+    assert "run renew_certificates.yml -l london" in str(document["alarms"])
     assert "2026-01-30" in document["alarms"][0]["text"]
 
 

@@ -14,10 +14,20 @@ import typing as t
 
 import pytest
 
-from ansible_collections.duplex.failover.plugins.module_utils._failover import demotion, promotion, service
+from ansible_collections.duplex.failover.plugins.module_utils._failover import (
+    demotion,
+    failover,
+    letting_go,
+    promotion,
+    service,
+)
 from ansible_collections.duplex.failover.plugins.module_utils._failover.files import write_json
-from ansible_collections.duplex.failover.plugins.module_utils._failover.handover import Phase
-from ansible_collections.duplex.failover.plugins.module_utils._failover.messages import GrantRequest, Verb
+from ansible_collections.duplex.failover.plugins.module_utils._failover.handover import Answer, Phase
+from ansible_collections.duplex.failover.plugins.module_utils._failover.messages import (
+    GrantRequest,
+    HandoverMessage,
+    Verb,
+)
 from ansible_collections.duplex.failover.plugins.module_utils._failover.model import Role
 
 from . import simulated_postgres
@@ -42,7 +52,7 @@ Build = t.Callable[..., SimulatedSite]
 def build(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> t.Iterator[Build]:
     """Builds sites whose processes wait for each other; none outlives the test."""
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)
-    for module in (demotion, promotion):
+    for module in (letting_go, promotion):
         monkeypatch.setattr(module, "POLL", 0.05)
     built: list[SimulatedSite] = []
 
@@ -119,7 +129,7 @@ def switch_over(site: SimulatedSite) -> str:
 def test_there_and_back(build: Build) -> None:
     site = build()
     one, two = site.nodes
-    for _ in range(2):
+    for _time in range(2):
         identifier = switch_over(site)
     done = two.ports.journal.state().handover(identifier)
     assert done is not None and one.role is Role.ACTIVE
@@ -128,6 +138,20 @@ def test_there_and_back(build: Build) -> None:
     assert 90 <= report["outage_ms"] <= 200, "the simulated server stops in 40 ms and is promoted in 50"
     assert {phase["node"] for phase in report["phases"]} == {"london-1", "london-2"}
     assert [row.reason for row in one.postgres.lineage] == ["first activation", "switchover", "switchover"]
+
+
+def test_placing_the_active_node_in_standby_is_a_switchover(build: Build) -> None:
+    site = build()
+    one, two = site.nodes
+    for node in site.nodes:
+        (node.postgres.data_directory / "pg_wal").mkdir(parents=True)
+    told: list[failover.Outcome] = []
+    site.processes.start("operator", lambda: told.append(failover.stand_by(one.ports, "maintenance", timeout=300)))
+    assert site.processes.run(TIME, lambda: bool(told))
+    settle_down(site)
+    assert active_of(site) is two and two.ports.journal.state().by_operator
+    assert (told[0].role, told[0].reason) == (Role.STANDBY, "london-2 is active, london-1 follows it")
+    assert any(action.startswith("rejoin: done in") for action in told[0].actions)
 
 
 def test_the_reserved_slot_is_dropped_once_the_node_streams_itself(build: Build) -> None:
@@ -159,6 +183,9 @@ def test_clients_are_refused_until_the_new_server_is_writable_then_the_address_m
         "2: journaled: handover active",
     ]
     assert sorted(wanted, key=order.index) == wanted
+    assert (
+        order.index("2: postgres.told to promote") < order.index("2: postgres.record") < order.index("2: address taken")
+    )
 
 
 def test_a_promotion_that_takes_long_gets_the_address_before_it_is_writable(
@@ -176,6 +203,49 @@ def test_a_promotion_that_takes_long_gets_the_address_before_it_is_writable(
     two.at_any_step = look
     switch_over(site)
     assert beside == [False]
+
+
+def test_a_disk_that_is_slow_keeps_no_address_beside_the_stopped_server(build: Build) -> None:
+    """Rule 2: a second since the stop, and not since the LSN was sent into a link that is cut."""
+    site = build()
+    one = site.nodes[0]
+    at: dict[str, float] = {}
+
+    def slow(name: str) -> None:
+        at.setdefault(name, site.clock.now)
+        if name == "journaled: handover given up":
+            site.clock.sleep(0.6)
+            site.linked = False
+            site.processes.start("the link is mended", lambda: setattr(site, "linked", True), after=5)
+
+    one.at_any_step = slow
+    demotion.begin(one.ports)
+    settle_down(site)
+    assert at["let address go"] - at["journal: end stop"] < 1.0
+
+
+def test_a_server_that_dies_once_it_is_promoted_has_no_address_beside_it(
+    build: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rule 2; and its node does not settle as active with a server that will come back as a standby."""
+    monkeypatch.setattr(simulated_postgres, "RESTART_SECONDS", 3.0)
+    site = build()
+    one, two = site.nodes
+    died: list[float] = []
+    bare: list[float] = []
+
+    def crash(name: str) -> None:
+        if name == "journal: begin address" and not died:
+            two.postgres.end_postmaster(patience=0)
+            died.append(site.clock.now)
+        if died and two.has_address and not two.writable:
+            bare.append(site.clock.now - died[0])
+
+    two.at_any_step = crash
+    identifier = demotion.begin(one.ports)
+    settle_down(site)
+    assert died and max(bare, default=0.0) < 1.0
+    assert phases(site, one, identifier) == (Phase.DONE, Phase.INTERRUPTED) and active_of(site) is two
 
 
 def test_word_of_long_ago_that_the_address_was_let_go_is_no_ground_to_take_it(build: Build) -> None:
@@ -196,12 +266,31 @@ def test_word_of_long_ago_that_the_address_was_let_go_is_no_ground_to_take_it(bu
     assert phases(site, one, identifier) == (Phase.DONE, Phase.ACTIVE) and took
 
 
+def test_whoever_only_asks_does_not_wait_for_a_process_that_stands_still_at_the_commit_point(
+    build: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = build()
+    two = site.nodes[1]
+    answers: list[Answer] = []
+
+    def ask() -> None:
+        """The lock of the commit point is held here, and by waiting for it nobody would ever be answered."""
+        with monkeypatch.context() as held:
+            held.setattr(promotion, "locked", None)
+            answers.append(promotion.hear(two.ports, HandoverMessage(identifier, Verb.ASK)).state)
+
+    two.at_step["journaled: handover promoting"] = ask
+    identifier = demotion.begin(site.nodes[0].ports)
+    settle_down(site)
+    assert answers == [Answer.PROMOTING]
+
+
 def test_what_comes_late_or_twice_changes_nothing(build: Build) -> None:
     site = build()
     identifier = switch_over(site)
     switch_over(site)
     before = [(node.ports.journal.state(), node.state.settled()) for node in site.nodes]
-    for _ in range(2):
+    for _time in range(2):
         for sender, message in list(site.messages):
             promotion.hear(sender.other.ports, message)
         for node in site.nodes:
@@ -250,6 +339,19 @@ def kill(node: SimulatedNode) -> t.NoReturn:
         node.end_unit(SERVICE)
     node.run_unit(unit, after=0.2)
     raise Killed(unit)
+
+
+def kill_once_at(node: SimulatedNode, point: str) -> None:
+    """Kill what is at work on this node when it first comes to `point`, after whatever happens there anyway."""
+    before, points = node.at_any_step, [point]
+
+    def also_kill(name: str) -> None:
+        before(name)
+        if name in points:
+            points.remove(name)
+            kill(node)
+
+    node.at_any_step = also_kill
 
 
 def cut_power(node: SimulatedNode, *, seconds: float = 3.0) -> t.NoReturn:
@@ -321,7 +423,7 @@ def test_cut_at_every_step_both_nodes_come_to_an_end_and_it_works_again(build: B
             assert epoch(two) == before + 1 or (promoting is Phase.INTERRUPTED and epoch(two) == before), about
         switch_over(site)
         site.processes.end()
-    assert {Phase.DONE, Phase.ROLLED_BACK} <= {demoting for demoting, _ in ends}
+    assert {Phase.DONE, Phase.ROLLED_BACK} <= {demoting for demoting, _promoting in ends}
 
 
 def test_a_cancellation_whose_answer_was_lost_stops_the_promotion_all_the_same(build: Build) -> None:
@@ -342,7 +444,7 @@ def test_a_cancellation_whose_answer_was_lost_stops_the_promotion_all_the_same(b
             kill(two)
 
     one.at_any_step, two.at_any_step = of_one, of_two
-    assert end_of(site)[:2] == (Phase.IN_DOUBT, Phase.CANCELLED)
+    assert end_of(site)[:2] == (Phase.ROLLED_BACK, Phase.CANCELLED)
     assert active_of(site) is one
 
 
@@ -387,6 +489,25 @@ def test_whichever_message_fails_both_nodes_come_to_an_end_and_it_works_again(bu
         ), about
         switch_over(site)
         site.processes.end()
+
+
+def test_a_node_in_doubt_is_told_how_it_ended_as_soon_as_the_peer_answers_again(build: Build) -> None:
+    """A peer that waits for the LSN would grant nothing until it has waited for all of its 150 s."""
+    site = build()
+    one = site.nodes[0]
+
+    def cut(name: str) -> None:
+        site.linked = site.linked and name != "say release"
+
+    one.at_any_step = cut
+    identifier = demotion.begin(one.ports)
+    assert site.processes.run(TIME, lambda: phases(site, one, identifier)[0] is Phase.IN_DOUBT)
+    one.at_any_step = lambda name: None
+    site.linked = True
+    mended = site.clock.now
+    settle_down(site)
+    assert phases(site, one, identifier) == (Phase.ROLLED_BACK, Phase.CANCELLED) and active_of(site) is one
+    assert site.clock.now - mended < LONGEST
 
 
 # --- obstacles --------------------------------------------------------------------------------------------------------
@@ -461,7 +582,7 @@ def test_a_peer_that_does_not_stream_is_found_before_anything_is_let_go(build: B
 
 def test_a_held_peer_is_not_armed(build: Build) -> None:
     site = build()
-    _, two = site.nodes
+    _one, two = site.nodes
     write_json(two.state.lasting / "hold.json", {"reason": "new fans"})
     demoting, promoting, why = end_of(site)
     assert (demoting, promoting) == (Phase.ROLLED_BACK, Phase.CANCELLED) and "held by an operator: new fans" in why
@@ -495,10 +616,9 @@ def test_the_server_dies_while_the_handover_begins(build: Build) -> None:
         if name == "postgres.checkpoint":
             one.at_any_step = lambda name: None
             one.postgres.end_postmaster(patience=0)
-            one.ports.remove_shared_address()
 
     one.at_any_step = crash
-    demoting, _, why = end_of(site)
+    demoting, _promoting, why = end_of(site)
     assert demoting is Phase.ROLLED_BACK and "no server" in why and active_of(site) is one
 
 
@@ -551,15 +671,7 @@ def test_killed_after_any_phase_of_a_handover_that_fails_its_end_is_the_same(
         site = build()
         node = site.nodes[side]
         obstacle(site)
-        before, cut = node.at_any_step, [point]
-
-        def also_kill(name: str, node: SimulatedNode = node, before: t.Any = before, cut: list[str] = cut) -> None:
-            before(name)
-            if [name] == cut:
-                cut.clear()
-                kill(node)
-
-        node.at_any_step = also_kill
+        kill_once_at(node, point)
         try:
             end = end_of(site)
         except Killed:

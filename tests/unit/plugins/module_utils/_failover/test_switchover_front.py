@@ -97,7 +97,7 @@ def test_a_state_follows_from_the_phase(phase: Phase, state: str) -> None:
         (
             Phase.DONE,
             "no server",
-            ("unprotected", "no server", "run on london-1: duplexctl startup", "duplexctl join --rebuild"),
+            ("unprotected", "no server", "run on london-1: duplexctl startup", "duplexctl rejoin"),
         ),
         (Phase.ROLLED_BACK, "the peer is silent", ("london-1", "role", "the peer is silent")),
         (Phase.IN_DOUBT, "no answer", ("cannot tell", "no answer", "run on london-1: duplexctl startup")),
@@ -163,7 +163,7 @@ def test_a_peer_that_is_armed_for_what_goes_on_is_left_alone(site: SimulatedSite
 
 def test_the_plan_names_both_nodes_the_address_and_the_outage(site: SimulatedSite) -> None:
     plan = switchover.plan(site.nodes[0].ports.config)
-    assert {step.split(":")[0] for step in plan} == {"london-1", "london-2", "expected outage"}
+    assert {step.split(":", maxsplit=1)[0] for step in plan} == {"london-1", "london-2", "expected outage"}
     assert any("198.51.100.10" in step for step in plan) and any("commit point" in step for step in plan)
     assert any("postgresql@15-main.service" in step for step in plan)
 

@@ -10,7 +10,7 @@ import typing as t
 
 import pytest
 
-from ansible_collections.duplex.failover.plugins.module_utils._failover import join
+from ansible_collections.duplex.failover.plugins.module_utils._failover import clone
 from ansible_collections.duplex.failover.plugins.module_utils._failover.errors import FailoverError
 
 from .simulated import SimulatedNode, SimulatedSite
@@ -27,9 +27,9 @@ def data(tmp_path: pathlib.Path) -> pathlib.Path:
 @pytest.fixture
 def node(tmp_path: pathlib.Path, data: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> SimulatedNode:
     """Node 2 of a site, whose active peer can be cloned into real directories."""
-    _, two = SimulatedSite(tmp_path / "site").build()
+    _one, two = SimulatedSite(tmp_path / "site").build()
     two.postgres.data_directory = data  # type: ignore[attr-defined]
-    two.postgres.system_identifier_on_disk = lambda: "7001"  # type: ignore[attr-defined]
+    two.postgres.system_identifier_on_disk = lambda *, directory: "7001"  # type: ignore[attr-defined]
 
     def base_backup(ports: t.Any, fresh: pathlib.Path) -> None:
         fresh.mkdir()
@@ -39,9 +39,14 @@ def node(tmp_path: pathlib.Path, data: pathlib.Path, monkeypatch: pytest.MonkeyP
         (directory or data).joinpath("standby.signal").touch()
         return True
 
-    monkeypatch.setattr(join, "_base_backup", base_backup)
+    monkeypatch.setattr(clone, "_base_backup", base_backup)
     monkeypatch.setattr(two.postgres, "write_standby_signal", signal)
     return two
+
+
+def take(node: SimulatedNode) -> None:
+    """Have the active node's data here."""
+    clone.clone(node.ports, aside=clone.beside(node.ports, "aside"), keep=True, identifier="7001")
 
 
 def kept(data: pathlib.Path) -> list[pathlib.Path]:
@@ -49,27 +54,27 @@ def kept(data: pathlib.Path) -> list[pathlib.Path]:
 
 
 def test_data_that_was_there_is_moved_aside(node: SimulatedNode, data: pathlib.Path) -> None:
-    assert "cloned from london-1" in join.join(node.ports, initialize=False, rebuild=True)
+    take(node)
     assert (kept(data)[0] / "precious").read_text(encoding="utf-8") == "rows"
     assert (data / "PG_VERSION").exists() and node.state.joined() == "7001"
 
 
 def test_a_restored_backup_was_never_started_either_and_is_kept(node: SimulatedNode, data: pathlib.Path) -> None:
     assert not (data / "postmaster.opts").exists()
-    join.join(node.ports, initialize=False, rebuild=True)
+    take(node)
     assert len(kept(data)) == 1
 
 
 def test_only_a_cluster_made_to_be_replaced_is_thrown_away(node: SimulatedNode, data: pathlib.Path) -> None:
-    (data / join.NEVER_STARTED).touch()
-    join.join(node.ports, initialize=False, rebuild=True)
+    (data / clone.NEVER_STARTED).touch()
+    take(node)
     assert kept(data) == []
 
 
 def test_such_a_cluster_that_was_started_after_all_is_kept(node: SimulatedNode, data: pathlib.Path) -> None:
-    (data / join.NEVER_STARTED).touch()
+    (data / clone.NEVER_STARTED).touch()
     (data / "postmaster.opts").touch()
-    join.join(node.ports, initialize=False, rebuild=True)
+    take(node)
     assert len(kept(data)) == 1
 
 
@@ -77,33 +82,33 @@ def test_the_clone_is_a_standby_before_it_stands_in_its_place(
     node: SimulatedNode, data: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[bool] = []
-    rename = join.os.rename
+    rename = clone.os.rename
 
     def spy(source: pathlib.Path, target: pathlib.Path) -> None:
         if target == data:
             seen.append((source / "standby.signal").exists())
         rename(source, target)
 
-    monkeypatch.setattr(join.os, "rename", spy)
-    join.join(node.ports, initialize=False, rebuild=True)
+    monkeypatch.setattr(clone.os, "rename", spy)
+    take(node)
     assert seen == [True]
 
 
 def test_an_interrupted_clone_leaves_everything_and_a_rerun_finishes(
     node: SimulatedNode, data: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = join._base_backup
+    whole = clone._base_backup
 
     def broken(ports: t.Any, fresh: pathlib.Path) -> None:
         fresh.mkdir()
         raise FailoverError("pg_basebackup exited with 1")
 
-    monkeypatch.setattr(join, "_base_backup", broken)
+    monkeypatch.setattr(clone, "_base_backup", broken)
     with pytest.raises(FailoverError):
-        join.join(node.ports, initialize=False, rebuild=True)
+        take(node)
     assert (data / "precious").exists() and node.state.joined() == "7001" and node.postgres.runs
-    monkeypatch.setattr(join, "_base_backup", whole)
-    join.join(node.ports, initialize=False, rebuild=True)
+    monkeypatch.setattr(clone, "_base_backup", whole)
+    take(node)
     assert (data / "PG_VERSION").exists()
 
 
@@ -113,12 +118,31 @@ def test_a_link_as_data_directory_is_refused_before_anything_is_changed(
     real = data.rename(data.with_name("elsewhere"))
     data.symlink_to(real)
     with pytest.raises(FailoverError, match=r"mount point or a link.*nothing was changed"):
-        join.join(node.ports, initialize=False, rebuild=True)
+        take(node)
     assert node.state.joined() == "7001" and node.postgres.runs
 
 
 def test_a_node_that_gives_up_its_data_gives_up_its_role_first(node: SimulatedNode) -> None:
     node.has_address, node.application = True, True
     node.site.nodes[0].has_address = False
-    join.join(node.ports, initialize=False, rebuild=True)
+    take(node)
     assert not node.has_address and not node.application
+
+
+def test_what_cannot_be_deleted_is_not_called_deleted(
+    node: SimulatedNode, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    aside = tmp_path / "aside"
+    (aside / "base").mkdir(parents=True)
+    node.state.begin_rebuild("proving", aside=str(aside))
+
+    def refuse(path: str) -> None:
+        raise PermissionError(13, "Permission denied", path)
+
+    with monkeypatch.context() as broken:
+        broken.setattr(clone.shutil, "rmtree", refuse)
+        with pytest.raises(FailoverError, match=r"could not be deleted.*aside"):
+            clone.discard(node.ports)
+    assert node.state.rebuild() is not None
+    clone.discard(node.ports)
+    assert not aside.exists() and node.state.rebuild() is None
