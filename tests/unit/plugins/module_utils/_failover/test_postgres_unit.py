@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 import types
 import typing as t
+from unittest import mock
 
 import pytest
 
@@ -47,18 +48,9 @@ class Refused(Exception):
 
 def refusing(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, pgcode: str) -> Postgres:
     """Make a server that refuses every statement with that code."""
-
-    class Cursor:
-        def __enter__(self) -> Cursor:
-            return self
-
-        def __exit__(self, *_ended: object) -> None:
-            pass
-
-        def execute(self, query: str, arguments: object = None) -> None:
-            raise Refused(pgcode)
-
-    connection = types.SimpleNamespace(cursor=Cursor, close=lambda: None)
+    cursor = mock.MagicMock()
+    cursor.__enter__.return_value.execute.side_effect = Refused(pgcode)
+    connection = types.SimpleNamespace(cursor=lambda: cursor, close=lambda: None)
     module = types.SimpleNamespace(Error=Refused, connect=lambda **options: connection)
     monkeypatch.setitem(sys.modules, "psycopg2", module)
     return Postgres(SimulatedSite(tmp_path).nodes[0].ports.config, lambda *_, **__: Result(0, "", ""))
