@@ -13,7 +13,6 @@ import typing as t
 
 from . import demotion, follow, lineage, media, notify, observe, preflight, promotion, takeover
 from .conflict import Resolution
-from .control import DatabaseState
 from .errors import FailoverError
 from .files import locked
 from .handover import Phase, Side
@@ -109,7 +108,6 @@ class Service:
         self._steps = -1
         self._said = ""
         self._heard_end = ""
-        self._beside_a_stopped_server = False
 
     def run(self) -> None:
         """Serve until the process is ended."""
@@ -176,20 +174,7 @@ class Service:
         unit = demotion.unit_of(at["id"])
         if not self._ports.unit_is_active(unit):
             self._ports.start_unit(unit)
-        self._remove_a_forgotten_address(at)
         return not (role is Role.STANDBY and at["side"] == Side.DEMOTING.value)
-
-    def _remove_a_forgotten_address(self, at: t.Mapping[str, t.Any]) -> None:
-        """A handover's process that hangs must not keep the address beside the server that it stopped (rule 2)."""
-        ports, beside = self._ports, self._beside_a_stopped_server
-        self._beside_a_stopped_server = (
-            bool(at.get("stopped"))
-            and ports.postgres.control().state is DatabaseState.SHUT_DOWN
-            and ports.shared_address_here()
-        )
-        if beside and self._beside_a_stopped_server:
-            ports.say("the shared address is still beside a stopped server: removing it")
-            ports.remove_shared_address()
 
     def _see_that_a_check_runs(self) -> None:
         """A node of a site without a role has a startup check at work; one that was lost is started again."""

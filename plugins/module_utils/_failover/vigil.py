@@ -16,6 +16,9 @@ CLOCK_GAP = 1.0
 """Seconds between two looks: more means that this machine stood still, and another may have taken over."""
 UNWRITABLE = 0.7
 """Seconds for which the address stays beside a server that is not writable: of the one that safety rule 2 gives it."""
+STOPPED = 0.5
+"""Seconds after which the watch takes the address from beside the server that a handover stopped. The handover does it
+itself, as soon as clients are served elsewhere: this is for a process of it that was killed or hangs."""
 REFRESH = 30.0
 """Seconds between two announcements: a switch or a host that has forgotten the address learns it again."""
 
@@ -50,6 +53,8 @@ class Facts:
     """Another MAC claims the shared address."""
     announced: float
     """Seconds since the last announcement."""
+    stopped: float
+    """Seconds for which the server that a handover stopped has been shut down; 0 without one."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,6 +67,11 @@ class Row:
 
 
 TABLE: tuple[Row, ...] = (
+    Row(
+        "a handover stopped the database 0.5 s ago, the address is here",
+        lambda facts: facts.stopped >= STOPPED and facts.here,
+        Duty.REMOVE,
+    ),
     Row("a handover or an activation is at work on this node", lambda facts: facts.claiming, Duty.NOTHING),
     Row(
         "the address is on a node that is not active",

@@ -16,6 +16,7 @@ import typing as t
 
 from . import lineage, observe, takeover
 from .conflict import Activation, Facts, Resolution, Row, resolve
+from .control import DatabaseState
 from .errors import DatabaseError, FailoverError
 from .files import locked
 from .frames import ArpPacket, announcement, arp_request
@@ -137,6 +138,7 @@ class Watch:
         self._wire = wire
         self._looked = wire.now()
         self._writable_at = self._looked
+        self._not_stopped_at = self._looked
         self._announced = self._looked
         self._asked = -ASK_EVERY
         self._claims: dict[str, float] = {}
@@ -190,15 +192,19 @@ class Watch:
             self._writable_at = now
         if not active:
             self._announced = now
+        handover = ports.state.handover()
+        if not (handover and handover.get("stopped") and self._shut_down()):
+            self._not_stopped_at = now
         return Sight(
             active=active,
-            claiming=ports.state.handover() is not None,
+            claiming=handover is not None,
             here=self._wire.here(),
             gap=now - self._looked - PERIOD,
             carrier=self._wire.carrier() if active else True,
             unwritable=now - self._writable_at,
             claimed=bool(self._claims),
             announced=now - self._announced,
+            stopped=now - self._not_stopped_at,
         )
 
     def _claiming(self) -> bool:
@@ -210,6 +216,12 @@ class Watch:
         """By the server's files: asking it would take a connection."""
         try:
             return self._ports.postgres.writable_on_disk()
+        except DatabaseError:
+            return False
+
+    def _shut_down(self) -> bool:
+        try:
+            return self._ports.postgres.control().state is DatabaseState.SHUT_DOWN
         except DatabaseError:
             return False
 

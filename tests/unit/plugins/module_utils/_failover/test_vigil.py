@@ -15,6 +15,7 @@ import pytest
 from ansible_collections.duplex.failover.plugins.module_utils._failover.vigil import (
     CLOCK_GAP,
     REFRESH,
+    STOPPED,
     TABLE,
     UNWRITABLE,
     Duty,
@@ -23,12 +24,22 @@ from ansible_collections.duplex.failover.plugins.module_utils._failover.vigil im
 )
 
 WELL = Facts(
-    active=True, claiming=False, here=True, gap=0.0, carrier=True, unwritable=0.0, claimed=False, announced=1.0
+    active=True,
+    claiming=False,
+    here=True,
+    gap=0.0,
+    carrier=True,
+    unwritable=0.0,
+    claimed=False,
+    announced=1.0,
+    stopped=0.0,
 )
 
 CASES: dict[str, tuple[dict[str, t.Any], Duty]] = {
     "all is well": ({}, Duty.NOTHING),
     "a handover is at work": ({"claiming": True, "carrier": False, "claimed": True}, Duty.NOTHING),
+    "a handover's process is gone": ({"claiming": True, "stopped": 0.6}, Duty.REMOVE),
+    "a handover let the address go": ({"claiming": True, "stopped": 0.6, "here": False}, Duty.NOTHING),
     "a standby with the address": ({"active": False}, Duty.REMOVE),
     "a standby": ({"active": False, "here": False}, Duty.NOTHING),
     "the cable is out": ({"carrier": False}, Duty.REMOVE),
@@ -64,8 +75,11 @@ def test_the_address_stays_only_where_it_may() -> None:
         for gap, unwritable, announced in itertools.product(
             (0.0, CLOCK_GAP + 0.1), (0.0, 0.1, UNWRITABLE), (0.0, REFRESH)
         ):
-            facts = Facts(active, False, here, gap, carrier, unwritable, claimed, announced)
+            facts = Facts(active, False, here, gap, carrier, unwritable, claimed, announced, 0.0)
             done = duty(facts)
+            for claiming in flags:
+                beside_stopped = dataclasses.replace(facts, claiming=claiming, stopped=STOPPED)
+                assert not here or duty(beside_stopped) is Duty.REMOVE, beside_stopped
             if here and (not active or not carrier or unwritable >= UNWRITABLE):
                 assert done is Duty.REMOVE, facts
             if done in (Duty.ADD, Duty.PROBE_AGAIN):

@@ -293,6 +293,19 @@ def test_it_keeps_its_hands_off_while_others_move_the_address(site: SimulatedSit
     assert watched.look(1) == [] and one.has_address
 
 
+def test_a_handover_whose_process_is_gone_does_not_keep_the_address_beside_its_stopped_server(
+    site: SimulatedSite,
+) -> None:
+    one, _two = site.build()
+    watched = Watched(one)
+    one.state.begin_handover("x", "demoting", stopped=True)
+    assert watched.look(1) == [] and one.has_address
+    one.postgres.runs, one.postgres._state = False, DatabaseState.SHUT_DOWN
+    site.audit = lambda: None  # type: ignore[method-assign]
+    assert watched.look(0.75) == [Duty.REMOVE] and not one.has_address
+    assert watched.look(2) == []
+
+
 def test_what_cannot_be_done_is_said_once_and_tried_again(site: SimulatedSite) -> None:
     one, _two = site.build()
     watched = Watched(one)
