@@ -40,8 +40,15 @@ def announce(ports: Ports, found: Diverged, *, way: str) -> None:
 
 
 def is_known(record: t.Mapping[str, t.Any] | None, found: Diverged) -> bool:
-    """Whether the record is of this divergence, and not of an earlier return's."""
-    return record is not None and all(record[name] == value for name, value in found.to_json().items())
+    """Whether the record is of this divergence, and not of an earlier return's.
+
+    What this node has tells it: the peer's lineage goes on meanwhile, at each of its promotions. Data that could not be
+    read has nothing to be known by.
+    """
+    if record is None or found.fork is None:
+        return False
+    mine = found.to_json()
+    return all(record[name] == mine[name] for name in ("fork", "end", "lineage"))
 
 
 def keep_wal(ports: Ports, fresh: pathlib.Path, *, begin: Lsn, end: Lsn, segment_size: int) -> None:
@@ -62,9 +69,9 @@ def note(ports: Ports, **where: str) -> None:
 
 
 def kept(record: t.Mapping[str, t.Any] | None) -> str:
-    """Where it is kept, in words; empty when nothing is."""
+    """Where it is kept, in words; empty when nothing is: the record names a place before anything is there."""
     paths = [record[name] for name in ("data", "wal") if record.get(name)] if record else []
-    return " and ".join(paths)
+    return " and ".join(path for path in paths if pathlib.Path(path).exists())
 
 
 def describe(record: t.Mapping[str, t.Any]) -> str:

@@ -195,6 +195,20 @@ def promote_alone(back: Return) -> None:
     back.node.postgres.timeline = 2
 
 
+def reboot_peer(back: Return) -> None:
+    """Have the active node be promoted once more, at a boot: its lineage goes on."""
+    tip = back.peer.postgres.lineage[-1]
+    back.peer.postgres.lineage += (Promotion("rebooted", tip.uuid, 2, 1, "boot", back.peer.postgres.end, 3, "", True),)
+    back.peer.postgres.timeline = 3
+
+
+def reboot(back: Return) -> None:
+    back.node.power_off()
+    back.node.power_on()
+    joined = back.node.state.joined() is not None
+    assert observe.own(back.node.ports).role is (Role.STARTING if joined else Role.UNJOINED)
+
+
 def test_a_diverged_node_is_rewound_and_its_wal_kept(back: Return) -> None:
     plan = back.rejoin()
     back.is_through()
@@ -332,10 +346,35 @@ def test_a_new_divergence_waits_for_the_purge_of_the_last_one(back: Return) -> N
     diverged.announce(
         back.node.ports, returning.Diverged(None, None, None, back.peer.postgres.lineage[-1]), way="clone"
     )
-    diverged.note(back.node.ports, data=str(back.data.with_name("main.aside-before")))
+    aside = back.data.with_name("main.aside-before")
+    aside.mkdir()
+    diverged.note(back.node.ports, data=str(aside))
     with pytest.raises(FailoverError, match="duplexctl diverged purge"):
         back.rejoin()
     assert back.content == OLD
+
+
+def test_an_interrupted_clone_goes_on_after_the_peer_rebooted(back: Return, monkeypatch: pytest.MonkeyPatch) -> None:
+    promote_alone(back)
+    with monkeypatch.context() as interrupted:
+        interrupted.setattr(clone, "_base_backup", interrupt)
+        with pytest.raises(Killed):
+            back.rejoin()
+    assert "diverged_kept" not in [alarm["name"] for alarm in status.document(back.node.ports)["alarms"]]
+    reboot_peer(back)
+    assert back.rejoin().way is Way.CLONE
+    back.is_through()
+    assert back.beside == {"main.aside-now": OLD}
+
+
+def interrupt(ports: t.Any, fresh: pathlib.Path) -> t.NoReturn:
+    raise Killed("within pg_basebackup")
+
+
+def test_data_that_cannot_be_read_is_not_taken_for_that_of_an_earlier_return(back: Return) -> None:
+    unreadable = returning.Diverged(None, None, None, back.peer.postgres.lineage[-1])
+    diverged.announce(back.node.ports, unreadable, way="clone")
+    assert not diverged.is_known(back.node.state.diverged(), unreadable)
 
 
 def test_another_clone_is_recognised(back: Return, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -386,10 +425,14 @@ def tell(back: Return, story: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.simulation
-@pytest.mark.parametrize("reboot", [False, True], ids=["killed", "power cut"])
+@pytest.mark.parametrize(
+    "meanwhile",
+    [lambda back: None, reboot, reboot_peer],
+    ids=["killed", "power cut", "killed, and the peer rebooted meanwhile"],
+)
 @pytest.mark.parametrize("story", STORIES)
 def test_killed_at_any_moment_nothing_is_lost_and_the_rerun_ends_it(
-    tmp_path: pathlib.Path, story: str, reboot: bool
+    tmp_path: pathlib.Path, story: str, meanwhile: t.Callable[[Return], None]
 ) -> None:
     total = points_of(tmp_path / "whole", story)
     assert total > 20
@@ -400,11 +443,7 @@ def test_killed_at_any_moment_nothing_is_lost_and_the_rerun_ends_it(
             with pytest.raises(Killed):
                 tell(back, story, monkeypatch)
             something_is_left(back, story)
-            if reboot:
-                back.node.power_off()
-                back.node.power_on()
-                joined = back.node.state.joined() is not None
-                assert observe.own(back.node.ports).role is (Role.STARTING if joined else Role.UNJOINED)
+            meanwhile(back)
             try:
                 back.rejoin()
             except FailoverError as exc:
