@@ -10,6 +10,7 @@ import shutil
 import typing as t
 
 from . import wal
+from .alone import Work, alone
 from .errors import FailoverError
 from .returning import Diverged, Rebuild
 
@@ -92,10 +93,16 @@ def describe(record: t.Mapping[str, t.Any]) -> str:
 
 
 def purge(ports: Ports) -> str:
-    """Delete what is kept; gives the paths that were deleted. FailoverError while it is still needed."""
-    record = ports.state.diverged()
-    if record is None:
-        return ""
+    """Delete what is kept; gives the paths that were deleted. FailoverError while it is still needed.
+
+    A way back that runs may be about to keep something there: it is not disturbed.
+    """
+    with alone(ports, Work.PURGE):
+        record = ports.state.diverged()
+        return "" if record is None else _purge(ports, record)
+
+
+def _purge(ports: Ports, record: t.Mapping[str, t.Any]) -> str:
     rebuild = ports.state.rebuild()
     if rebuild is not None and rebuild["phase"] != Rebuild.PROVING.value:
         raise FailoverError("the rebuild of this node's data is unfinished: run duplexctl rejoin first")

@@ -5,12 +5,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import typing as t
 
 from . import clone, observe, takeover
+from .alone import Work, alone
 from .errors import FailoverError
-from .files import locked
 from .model import Role
 
 if t.TYPE_CHECKING:
@@ -20,25 +19,13 @@ ACTIVATION_SECONDS = 30.0
 """Seconds that an activation may take once it is decided."""
 
 
-@contextlib.contextmanager
-def alone(ports: Ports) -> t.Iterator[None]:
-    """Keep startup checks away from a node whose data is being replaced; FailoverError when one is at work."""
-    with locked(ports.state.startup_lock, wait=False) as free:
-        if not free:
-            raise FailoverError(
-                f"the startup check of {ports.config.node.inventory_hostname} is at work and says: "
-                f"{ports.state.check_says()}; to go on all the same: systemctl stop {takeover.STARTUP_UNIT}, and again"
-            )
-        yield
-
-
 def join(ports: Ports, *, initialize: bool) -> str:
     """Make this node part of its site; returns what was done in words, empty when there was nothing to do.
 
     `initialize` allows the first activation, when no other node has the site's data. FailoverError says what stands in
     the way.
     """
-    with alone(ports):
+    with alone(ports, Work.JOIN):
         try:
             done = _join(ports, initialize=initialize)
         except OSError as exc:

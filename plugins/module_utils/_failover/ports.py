@@ -92,6 +92,11 @@ class Ports:
         states = dict(line.partition("=")[::2] for line in shown.splitlines())
         return states.get("ActiveState") == "activating" or states.get("Job", "") not in ("", "0")
 
+    def main_process(self, unit: str) -> int:
+        """The id of a unit's main process; 0 while it has none."""
+        shown = self.runner(["systemctl", "show", "--property=MainPID", "--value", unit], timeout=10).stdout.strip()
+        return int(shown or 0)
+
     def _systemctl(self, *arguments: str, timeout: float) -> None:
         """Run systemctl; what it refuses is said, and does not stop a change of role half-way."""
         result = self.runner(["systemctl", *arguments], timeout=timeout)

@@ -13,9 +13,9 @@ import dataclasses
 import typing as t
 
 from . import clone, datadir, diverged, follow, observe, returning, rewind, source, takeover
+from .alone import Occupied, Work, alone
 from .control import DatabaseState
 from .errors import CommandError, DatabaseError, FailoverError
-from .join import alone
 from .model import Role, format_lsn
 from .returning import Facts, Plan, Rebuild, Server, Way
 
@@ -94,13 +94,15 @@ def rejoin(ports: Ports, *, wanted: Way | None = None) -> Plan:
     FailoverError says what stands in the way. Whatever it was, the data that was here is here still, or aside.
     """
     try:
-        with alone(ports):
+        with alone(ports, Work.REJOIN):
             plan = _work(ports, wanted)
         if plan.way is not Way.NOTHING:
             # The startup check settles the role, and the resident service follows.
             ports.restart_unit(takeover.STARTUP_UNIT)
             _await_streaming(ports)
             clone.discard(ports)
+    except Occupied:
+        raise
     except (OSError, FailoverError) as exc:
         ports.state.report_progress("failed", "rejoin", str(exc))
         if ports.state.role() is not Role.ACTIVE:

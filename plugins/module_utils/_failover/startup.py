@@ -5,14 +5,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import typing as t
 
 from . import demotion, observe, promotion, takeover
+from .alone import Work, alone
 from .decide import decide
 from .errors import FailoverError
-from .files import locked
 from .handover import Side
 from .model import Action, Decision, NodeFacts, Peer, Role, Verdict
 
@@ -62,7 +61,7 @@ def run(ports: Ports, *, timeout: float | None = None) -> Outcome:
     """Settle this node's role; waits as long as the table says so, at most `timeout` seconds if one is given."""
     begun = ports.clock.monotonic()
     actions: list[str] = []
-    with _alone(ports, timeout=timeout):
+    with alone(ports, Work.CHECK, patience=timeout):
         settled = ports.state.settled()
         if settled is not None and settled.role is Role.STOPPED:
             ports.state.unsettle()
@@ -75,22 +74,6 @@ def run(ports: Ports, *, timeout: float | None = None) -> Outcome:
                 return Outcome(settled.role if settled else None, decision, facts, tuple(actions))
             if timeout is not None and ports.clock.monotonic() - begun > timeout:
                 return Outcome(None, decision, facts, tuple(actions))
-
-
-@contextlib.contextmanager
-def _alone(ports: Ports, *, timeout: float | None) -> t.Iterator[None]:
-    """Be the only startup check; FailoverError when another one still waits after `timeout` seconds."""
-    begun = ports.clock.monotonic()
-    while True:
-        with locked(ports.state.startup_lock, wait=timeout is None) as alone:
-            if alone:
-                yield
-                return
-        if timeout is not None and ports.clock.monotonic() - begun > timeout:
-            raise FailoverError(
-                f"another startup check has been at work for {timeout:g} s and says: {ports.state.check_says()}"
-            )
-        ports.clock.sleep(PAUSE)
 
 
 class Check:

@@ -44,7 +44,7 @@ class State:
 
     @property
     def startup_lock(self) -> pathlib.Path:
-        """Held by the one startup check that runs."""
+        """Held by the one startup check that runs, and by whoever replaces or deletes data (alone)."""
         return self.volatile / "startup.lock"
 
     @property
@@ -101,6 +101,14 @@ class State:
     def report_check(self, says: str) -> None:
         """Keep what the startup check says at this moment, for whoever asks why there is no role."""
         write_json(self.volatile / "check.json", {"says": says})
+
+    def at_work(self) -> dict[str, t.Any] | None:
+        """Who took the startup lock last: `work` and `process`; None when nobody has in this boot."""
+        return read_json(self.volatile / "at_work.json")
+
+    def begin_work(self, work: str, process: int) -> None:
+        """Say who holds the startup lock."""
+        write_json(self.volatile / "at_work.json", {"work": work, "process": process})
 
     def unsettle(self) -> None:
         """Forget the role, so that the startup check decides again."""

@@ -12,6 +12,7 @@ import contextlib
 import dataclasses
 import datetime
 import io
+import os
 import pathlib
 import shutil
 import types
@@ -227,6 +228,9 @@ class SimulatedPorts(Ports):
 
     def unit_is_starting(self, unit: str) -> bool:
         return self.node.postgres.starting
+
+    def main_process(self, unit: str) -> int:
+        return os.getpid() if unit in self.node.processes else 0
 
     def stop_unit(self, unit: str, *, timeout: float) -> None:
         self.node.units.append(f"stop {unit}")

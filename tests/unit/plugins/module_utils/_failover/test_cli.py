@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
+import os
 import pathlib
 import typing as t
 
@@ -23,6 +24,7 @@ from ansible_collections.duplex.failover.plugins.module_utils._failover import (
     service,
     source,
 )
+from ansible_collections.duplex.failover.plugins.module_utils._failover.alone import SHOWN, Work, alone
 from ansible_collections.duplex.failover.plugins.module_utils._failover.errors import FailoverError
 from ansible_collections.duplex.failover.plugins.module_utils._failover.files import locked
 from ansible_collections.duplex.failover.plugins.module_utils._failover.version import VERSION
@@ -211,11 +213,39 @@ def test_a_node_that_never_joined_says_so_after_a_reboot_too(site: SimulatedSite
     assert service.facts(two.ports)["role"] == "unjoined"
 
 
-def test_a_join_does_not_wait_for_a_startup_check(duplexctl: t.Callable[..., Called], site: SimulatedSite) -> None:
+@pytest.mark.parametrize(
+    "work, unit, says",
+    [
+        (Work.CHECK, "duplex-startup.service", "the startup check is at work on london-2 and says: row 9: wait"),
+        (Work.JOIN, "duplex-join.service", "duplexctl join is at work on london-2 and says: cloning: 40 %"),
+        (Work.REJOIN, "duplex-rejoin.service", "duplexctl rejoin is at work on london-2 and says: cloning: 40 %"),
+        (Work.PURGE, "", "duplexctl diverged purge is at work on london-2; wait"),
+    ],
+)
+@pytest.mark.parametrize(
+    "command", [["join"], ["rejoin"], ["diverged", "purge"], ["startup", "--timeout", "2"]], ids=" ".join
+)
+def test_who_is_at_work_is_not_disturbed_and_named(
+    duplexctl: t.Callable[..., Called], site: SimulatedSite, command: list[str], work: Work, unit: str, says: str
+) -> None:
+    _one, two = site.build()
+    two.state.report_check("row 9: wait")
+    two.state.report_progress("running", "clone", "cloning: 40 %", percent=40)
+    with alone(two.ports, work):
+        by_hand = duplexctl(two, *command)
+        two.processes[unit] = t.cast("t.Any", None)
+        by_its_unit = duplexctl(two, *command)
+    assert (by_hand.status, by_its_unit.status) == (1, 1)
+    assert says in by_hand.err and f"end it with 'kill {os.getpid()}'" in by_hand.err
+    assert two.state.progress()["state"] == "running" or (work not in SHOWN and command[0] in ("join", "rejoin"))
+    assert says in by_its_unit.err and (not unit or f"end it with 'systemctl stop {unit}'" in by_its_unit.err)
+
+
+def test_who_is_at_work_need_not_have_said_so(duplexctl: t.Callable[..., Called], site: SimulatedSite) -> None:
     _one, two = site.build()
     with locked(two.state.startup_lock, wait=True):
         told = duplexctl(two, "rejoin")
-    assert told.status == 1 and "systemctl stop duplex-startup.service" in told.err
+    assert told.status == 1 and "another process is at work on london-2" in told.err
 
 
 def test_what_the_kernel_refuses_is_told_without_a_traceback(

@@ -12,6 +12,7 @@ import typing as t
 import pytest
 
 from ansible_collections.duplex.failover.plugins.module_utils._failover import follow, gate, service, startup, takeover
+from ansible_collections.duplex.failover.plugins.module_utils._failover.alone import Work, alone
 from ansible_collections.duplex.failover.plugins.module_utils._failover.errors import FailoverError
 from ansible_collections.duplex.failover.plugins.module_utils._failover.files import locked
 from ansible_collections.duplex.failover.plugins.module_utils._failover.model import Action, Role
@@ -488,8 +489,8 @@ def test_a_slow_server_is_waited_for_by_its_peer(site: SimulatedSite) -> None:
 
 def test_a_second_check_does_not_wait_for_ever_for_the_first(site: SimulatedSite) -> None:
     one, _two = site.build()
-    refused = pytest.raises(FailoverError, match="another startup check has been at work for 5 s")
-    with locked(one.state.startup_lock, wait=True), refused:
+    refused = pytest.raises(FailoverError, match="the startup check is at work on london-1")
+    with alone(one.ports, Work.CHECK), refused:
         startup.run(one.ports, timeout=5)
 
 

@@ -20,7 +20,7 @@ if t.TYPE_CHECKING:
     from .node import Node
     from .scheduler import Process, Scheduler
 
-UNIMPORTANT = ("contact.json", "check.json", "probed.json")
+UNIMPORTANT = ("contact.json", "check.json", "probed.json", "at_work.json")
 """Nobody's next step depends on what these say, but for those who write them."""
 
 
