@@ -23,7 +23,9 @@ extends_documentation_fragment:
 attributes:
   check_mode:
     support: full
-    details: It looks and decides, and changes nothing. It fails where the real run would be refused.
+    details:
+      - It looks and decides, and changes nothing. It fails where the real run would be refused.
+      - Where that depends on how a fence hook ends, or on whether something passes, RV(reason) says so.
   diff_mode:
     support: full
 options:
@@ -122,7 +124,6 @@ undelivered:
 import typing as t
 
 from ..module_utils._failover import failover
-from ..module_utils._failover.activation import Answer
 from ..module_utils._failover.errors import FailoverError
 from ..module_utils._failover.model import Role
 from ..module_utils._module import new_module, node_ports
@@ -132,17 +133,11 @@ if t.TYPE_CHECKING:
     from ..module_utils._failover.ports import Ports
 
 
-def foresee(ports: Ports, wanted: Role, order: Order) -> Outcome:
+def foresee(ports: Ports, wanted: Role, order: Order, timeout: float) -> Outcome:
     """What would come of it; FailoverError where it would be refused."""
-    before = ports.state.role()
     if wanted is Role.ACTIVE:
-        seen = failover.look(ports, order)
-        if seen.decision.answer is Answer.REFUSE:
-            raise FailoverError(failover.refusal(ports, seen, seen.decision.reason))
-        return failover.Outcome(before, Role.ACTIVE, seen.decision.reason, (), seen.tried)
-    if before is Role.ACTIVE:
-        failover.check_handover(ports)
-    return failover.Outcome(before, Role.STANDBY, "it would be placed in standby")
+        return failover.foresee_activation(ports, order, timeout=timeout)
+    return failover.foresee_stand_by(ports)
 
 
 def act(ports: Ports, wanted: Role, order: Order, timeout: float) -> Outcome:
@@ -173,7 +168,7 @@ def main() -> t.NoReturn:
         tuple(options["peer_silences"]),
     )
     try:
-        outcome = foresee(ports, wanted, order) if module.check_mode else act(ports, wanted, order, options["timeout"])
+        outcome = (foresee if module.check_mode else act)(ports, wanted, order, options["timeout"])
     except FailoverError as exc:
         module.fail_json(msg=str(exc))
     diff = {

@@ -151,6 +151,21 @@ def activate(ports: Ports, order: Order, *, timeout: float) -> Outcome:
         ports.clock.sleep(PAUSE)
 
 
+def foresee_activation(ports: Ports, order: Order, *, timeout: float) -> Outcome:
+    """What activate would come to, as far as that can be seen; FailoverError where it would be refused."""
+    seen, before = look(ports, order), ports.state.role()
+    answer, why = seen.decision.answer, seen.decision.reason
+    if answer is Answer.REFUSE:
+        raise FailoverError(refusal(ports, seen, why))
+    if answer is Answer.FENCE:
+        why = f"it would run the fence hook, and be refused if that fails: {why}"
+    elif answer is Answer.WAIT:
+        why = (
+            f"it would wait at most {timeout:g} s, and be refused if this lasts, or what is seen then forbids it: {why}"
+        )
+    return Outcome(before, Role.ACTIVE, why, (), seen.tried)
+
+
 def _means_the_peer(ports: Ports, order: Order) -> bool:
     """Whether the order says that the peer is off; FailoverError when it names anybody, or any address, else."""
     peer, address = ports.config.peer, ports.config.site.shared_address
@@ -272,16 +287,12 @@ def _become_active(
 
 def stand_by(ports: Ports, reason: str, *, timeout: float) -> Outcome:
     """Place this node in standby: an active one hands its role over, which is a switchover."""
-    node, role = ports.config.node.inventory_hostname, ports.state.role()
-    if ports.state.joined() is None:
-        raise FailoverError(f"{node} has not joined its site: run site.yml")
-    under_way = ports.journal.state().open_handover
-    if under_way is not None and under_way.side is Side.PROMOTING:
-        raise FailoverError(switchover.describe(under_way, ports.config))
-    if role is Role.ACTIVE or under_way is not None:
-        return _hand_over(ports, role, timeout=timeout)
+    role = ports.state.role()
+    under_way = check_stand_by(ports, role)
+    if role is Role.ACTIVE or under_way:
+        return _hand_over(ports, role, under_way, timeout=timeout)
     if role is Role.STANDBY:
-        return Outcome(role, role, f"{node} is standby already")
+        return Outcome(role, role, f"{ports.config.node.inventory_hostname} is standby already")
     with locked(ports.state.claim_lock, wait=True):
         if not ports.postgres.postmaster_runs():
             ports.postgres.start_and_wait(timeout=takeover.START_TIMEOUT)
@@ -289,7 +300,32 @@ def stand_by(ports: Ports, reason: str, *, timeout: float) -> Outcome:
     return Outcome(role, Role.STANDBY, reason, ("became standby",))
 
 
-def check_handover(ports: Ports) -> None:
+def check_stand_by(ports: Ports, role: Role | None) -> str:
+    """FailoverError with what stands in the way; else the handover that stand_by would follow, empty without one."""
+    if ports.state.joined() is None:
+        raise FailoverError(f"{ports.config.node.inventory_hostname} has not joined its site: run site.yml")
+    under_way = ports.journal.state().open_handover
+    if under_way is not None and under_way.side is Side.PROMOTING:
+        raise FailoverError(switchover.describe(under_way, ports.config))
+    if role is Role.ACTIVE and under_way is None:
+        _check_handover(ports)
+    return under_way.id if under_way is not None else ""
+
+
+def foresee_stand_by(ports: Ports) -> Outcome:
+    """What stand_by would come to; FailoverError where it would be refused."""
+    role, node, peer = ports.state.role(), ports.config.node.inventory_hostname, ports.config.peer.inventory_hostname
+    under_way = check_stand_by(ports, role)
+    if under_way:
+        why = f"{node} would follow handover {under_way}, which is under way, to its end"
+    elif role is Role.STANDBY:
+        why = f"{node} is standby already"
+    else:
+        why = f"{node} would hand its role to {peer}" if role is Role.ACTIVE else f"{node} would be placed in standby"
+    return Outcome(role, Role.STANDBY, why)
+
+
+def _check_handover(ports: Ports) -> None:
     """FailoverError with all that speaks against handing the role to the peer."""
     refused = preflight.refused(switchover.check(ports, preflight.Limits()))
     if refused:
@@ -303,10 +339,9 @@ def check_handover(ports: Ports) -> None:
         )
 
 
-def _hand_over(ports: Ports, before: Role | None, *, timeout: float) -> Outcome:
-    identifier = switchover.unfinished(ports)
+def _hand_over(ports: Ports, before: Role | None, identifier: str, *, timeout: float) -> Outcome:
+    """Follow the handover `identifier`, without one a new one, to its end."""
     if not identifier:
-        check_handover(ports)
         switchover.cancel_stale(ports)
         identifier = demotion.begin(ports)
     deadline, shown = ports.clock.monotonic() + timeout, 0
@@ -341,13 +376,17 @@ def hold(ports: Ports, reason: str) -> str:
 
 def release(ports: Ports) -> str:
     """End the hold, and have the startup check decide again; gives what follows."""
-    node = ports.config.node.inventory_hostname
-    if not ports.state.release():
-        return f"{node} is not held"
-    ports.journal.append("released")
-    if ports.state.role() is Role.ACTIVE:
-        return f"{node} is released, and stays active"
-    if ports.state.role() is Role.STANDBY and ports.state.handover() is None:
+    role, held = ports.state.role(), bool(ports.state.hold())
+    now = f"{ports.config.node.inventory_hostname} is {'released' if held else 'not held'}"
+    if held:
+        ports.journal.append("released")
+        ports.state.release()
+    elif role is Role.STOPPED:
+        return now
+    if role is Role.ACTIVE:
+        return f"{now}, and stays active"
+    # Of a node that is not held, too: an earlier release may have been killed on its way to here.
+    if role is Role.STANDBY and ports.state.handover() is None:
         ports.state.unsettle()
     ports.restart_unit(takeover.STARTUP_UNIT)
-    return f"{node} is released: its startup check decides again"
+    return f"{now}: its startup check decides again"

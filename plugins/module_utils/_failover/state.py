@@ -244,12 +244,10 @@ class State:
         """Hold this node: it does not become active until the hold is released."""
         write_json(self.lasting / "hold.json", {"reason": reason, "at": at})
 
-    def release(self) -> bool:
-        """End the hold; False without one."""
-        held = (self.lasting / "hold.json").exists()
+    def release(self) -> None:
+        """End the hold."""
         (self.lasting / "hold.json").unlink(missing_ok=True)
         sync_directory(self.lasting)
-        return held
 
     def progress(self) -> dict[str, t.Any]:
         """How far joining the site has come."""

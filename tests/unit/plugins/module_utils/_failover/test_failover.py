@@ -288,7 +288,6 @@ def test_a_hold_keeps_a_node_from_becoming_active_until_it_is_released(site: Sim
     assert two.role is Role.STANDBY and two.state.hold() == "disk is being replaced"
     assert "decides again" in failover.release(two.ports)
     assert two.role is None and two.units[-1] == takeover.STARTUP_UNIT
-    assert failover.release(two.ports) == "london-2 is not held"
     assert activate(two).role is Role.ACTIVE
 
 
@@ -297,6 +296,42 @@ def test_an_active_node_that_is_held_stays_active(site: SimulatedSite) -> None:
     assert "stays active until" in failover.hold(one.ports, "x")
     assert "stays active" in failover.release(one.ports)
     assert one.role is Role.ACTIVE and takeover.STARTUP_UNIT not in one.units
+
+
+def test_a_release_that_was_killed_is_finished_by_the_next(tmp_path: pathlib.Path) -> None:
+    trial = SimulatedSite(tmp_path / "points", replicates=True)
+    for number, point in enumerate(release_points(trial)):
+        site = SimulatedSite(tmp_path / str(number), replicates=True)
+        two = held_standby(site)
+        two.kill_at = point
+        with pytest.raises(Killed):
+            failover.release(two.ports)
+        failover.release(two.ports)
+        events = [entry["event"] for entry in two.ports.journal.entries()]
+        assert not two.state.hold() and two.role is None and takeover.STARTUP_UNIT in two.units, point
+        assert "released" in events, point
+
+
+def held_standby(site: SimulatedSite) -> SimulatedNode:
+    two = site.build()[1]
+    failover.hold(two.ports, "x")
+    two.units.clear()
+    two.steps.clear()
+    return two
+
+
+def release_points(site: SimulatedSite) -> list[str]:
+    two = held_standby(site)
+    failover.release(two.ports)
+    return two.steps
+
+
+def test_the_release_of_a_node_that_is_not_held_ends_no_stop_and_takes_no_role(site: SimulatedSite) -> None:
+    one, two = site.build()
+    takeover.stop(two.ports)
+    two.units.clear()
+    assert failover.release(two.ports) == "london-2 is not held" and two.units == [] and two.role is Role.STOPPED
+    assert failover.release(one.ports) == "london-1 is not held, and stays active" and one.role is Role.ACTIVE
 
 
 def test_both_held_nobody_becomes_active_until_one_is_released(site: SimulatedSite) -> None:
