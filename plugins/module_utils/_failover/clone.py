@@ -20,6 +20,7 @@ from .command import stream
 from .errors import CommandError, FailoverError
 from .files import sync_directory
 from .follow import ALARM, conninfo
+from .model import Role
 from .returning import Rebuild
 from .rewind import as_owner
 
@@ -110,7 +111,7 @@ def leave_role(ports: Ports) -> None:
     """End whatever this node does with the data that it gives up, then take the mark from that data."""
     ports.stop_unit(takeover.ACTIVE_TARGET, timeout=takeover.STOP_TIMEOUT)
     ports.remove_shared_address()
-    ports.state.unsettle()
+    takeover.unsettle(ports, "its data is being replaced", becomes=Role.UNJOINED)
     ports.state.upstream.unlink(missing_ok=True)
     stop_server(ports)
     ports.state.leave()

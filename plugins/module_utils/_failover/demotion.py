@@ -268,7 +268,7 @@ def _doubt(demotion: Demotion) -> None:
 def _leave_to_the_startup_check(demotion: Demotion, end: Phase, why: str) -> None:
     """End without a role. It goes first: once the handover is over nobody else would take it away."""
     ports = demotion.ports
-    ports.state.unsettle()
+    takeover.unsettle(ports, f"handover {demotion.id} ended without a role: {why}")
     demotion.steps.record(end, why=why, report=_report(demotion))
     ports.restart_unit(takeover.STARTUP_UNIT)
 

@@ -387,6 +387,6 @@ def release(ports: Ports) -> str:
         return f"{now}, and stays active"
     # Of a node that is not held, too: an earlier release may have been killed on its way to here.
     if role is Role.STANDBY and ports.state.handover() is None:
-        ports.state.unsettle()
+        takeover.unsettle(ports, f"{now} by an operator")
     ports.restart_unit(takeover.STARTUP_UNIT)
     return f"{now}: its startup check decides again"

@@ -51,9 +51,10 @@ def before_start(ports: Ports) -> None:
     ports.remove_shared_address()
     refusal = _somebody_else(ports)
     if refusal:
-        ports.say(f"PostgreSQL starts as a standby: {refusal}")
+        why = f"PostgreSQL starts as a standby: {refusal}"
+        ports.say(why)
         ports.postgres.write_standby_signal()
-        ports.state.unsettle()
+        takeover.unsettle(ports, why)
         ports.restart_unit(takeover.STARTUP_UNIT)
         return
     if ports.state.role() is not Role.ACTIVE or ports.journal.state().given_up:

@@ -43,10 +43,10 @@ Event = dict[str, t.Any]
 
 
 def role_events(entries: t.Iterable[t.Mapping[str, t.Any]], boot: str, previous: str | None) -> list[Event]:
-    """The changes of role in this boot that the journal's `entries` tell of."""
+    """The changes of role in this boot that the journal's `entries` tell of; to have none is a role, too."""
     events: list[Event] = []
     for entry in entries:
-        if entry.get("event") != "settled" or entry.get("boot") != boot or entry["role"] == previous:
+        if entry.get("event") not in ("settled", "unsettled") or entry.get("boot") != boot or entry["role"] == previous:
             continue
         events.append(
             {
@@ -75,18 +75,23 @@ def by_name(alarms: t.Iterable[t.Mapping[str, str]]) -> dict[str, Event]:
 def alarm_events(
     told: t.Mapping[str, Event], before: t.Mapping[str, Event], now: t.Mapping[str, Event], *, at: str
 ) -> list[Event]:
-    """What of the alarms `now` has not been `told`, and is as it was `before`: raised, of another level, or cleared."""
-    raised = [
-        alarm
-        for name, alarm in now.items()
-        if name in before and (name not in told or told[name]["level"] != alarm["level"])
-    ]
+    """What of the alarms `now` has not been `told`, and was there `before`: raised, changed, or cleared."""
+    raised = [alarm for name, alarm in now.items() if _is_news(alarm, told.get(name), before.get(name))]
     cleared = [alarm for name, alarm in told.items() if name not in now and name not in before]
     return [
         {"event": "alarm", "at": at, "state": state, **alarm}
         for state, alarms in (("raised", raised), ("cleared", cleared))
         for alarm in alarms
     ]
+
+
+def _is_news(alarm: Event, told: Event | None, before: Event | None) -> bool:
+    """Whether an alarm is another one than was told. A text that goes on changing is told once."""
+    if before is None:
+        return False
+    if told is None or told["level"] != alarm["level"]:
+        return True
+    return bool(told["text"] != alarm["text"] == before["text"])
 
 
 # --- telling it -----------------------------------------------------------------------------------------------------

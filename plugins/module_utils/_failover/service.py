@@ -225,7 +225,8 @@ class Service:
         now = ports.clock.monotonic()
         self._nobody_since = now if self._nobody_since is None else self._nobody_since
         if now - self._nobody_since >= takeover.NOBODY_ACTIVE:
-            ports.say(f"nobody has been active for {takeover.NOBODY_ACTIVE:g} s: running the startup check again")
+            why = f"nobody has been active for {takeover.NOBODY_ACTIVE:g} s"
+            ports.say(f"{why}: running the startup check again")
             self._nobody_since = None
-            ports.state.unsettle()
+            takeover.unsettle(ports, why)
             ports.restart_unit(takeover.STARTUP_UNIT)

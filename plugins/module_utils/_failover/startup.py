@@ -64,8 +64,8 @@ def run(ports: Ports, *, timeout: float | None = None) -> Outcome:
     with alone(ports, Work.CHECK, patience=timeout):
         settled = ports.state.settled()
         if settled is not None and settled.role is Role.STOPPED:
-            ports.state.unsettle()
             actions.append("the operator's stop ends")
+            takeover.unsettle(ports, actions[-1])
         check = Check(ports, actions)
         while True:
             decision, facts, done = check.step()

@@ -209,6 +209,13 @@ def settle(ports: Ports, role: Role, reason: str, *, alarm: str) -> None:
     ports.state.settle(Settled(role, reason, alarm, ports.now()))
 
 
+def unsettle(ports: Ports, reason: str, *, becomes: Role = Role.STARTING) -> None:
+    """Forget the role, in the journal first: the startup check decides again."""
+    if ports.state.role() is not None:
+        ports.journal.append("unsettled", role=becomes.value, reason=reason)
+    ports.state.unsettle()
+
+
 def demote(ports: Ports) -> None:
     """Make the server a standby without upstream: stop it (its ExecStopPost writes standby.signal), start it."""
     ports.state.note_demotion(True)
@@ -272,8 +279,9 @@ def finish(ports: Ports, intent: Intent, *, alarm: str, granted: bool, although_
     ports.say(f"the shared address {ports.config.site.shared_address} is on this node")
     if ports.postgres.in_recovery():
         ports.remove_shared_address()
-        ports.state.unsettle()
-        raise NotNow("PostgreSQL was restarted as a standby while the shared address was added")
+        why = "PostgreSQL was restarted as a standby while the shared address was added"
+        unsettle(ports, why)
+        raise NotNow(why)
     keep_active(ports, claimed=True)
     ports.clock.sleep(DELAYED_ANNOUNCEMENT)
     ports.announce()
@@ -332,9 +340,10 @@ def mend_active(ports: Ports) -> None:
     with locked(ports.state.claim_lock, wait=False) as free:
         if not free or ports.state.role() is not Role.ACTIVE or ports.state.handover() is not None:
             return
-        ports.say("PostgreSQL is a standby on an active node: running the startup check again")
+        why = "PostgreSQL is a standby on an active node"
+        ports.say(f"{why}: running the startup check again")
         ports.remove_shared_address()
-        ports.state.unsettle()
+        unsettle(ports, why)
     ports.restart_unit(STARTUP_UNIT)
 
 

@@ -26,7 +26,7 @@ from ansible_collections.duplex.failover.plugins.module_utils._failover.notify i
     journal_entry,
     role_events,
 )
-from ansible_collections.duplex.failover.plugins.module_utils._failover.takeover import settle
+from ansible_collections.duplex.failover.plugins.module_utils._failover.takeover import settle, unsettle
 
 from .simulated import SimulatedNode, SimulatedSite
 
@@ -38,10 +38,14 @@ def test_each_change_of_role_in_this_boot_is_told() -> None:
     def settled(role: str, boot: str = "b") -> dict[str, t.Any]:
         return {"event": "settled", "boot": boot, "at": "now", "role": role, "reason": f"why {role}"}
 
+    entries: list[dict[str, t.Any]]
     entries = [settled("active", "a"), settled("standby"), settled("standby"), {"event": "active"}, settled("active")]
     told = [(event["previous"], event["role"], event["reason"]) for event in role_events(entries, "b", None)]
     assert told == [(None, "standby", "why standby"), ("standby", "active", "why active")]
     assert role_events(entries, "b", "standby")[0]["role"] == "active"
+    lost = {**settled("starting"), "event": "unsettled", "reason": "nobody is active"}
+    told = [(event["previous"], event["role"], event["reason"]) for event in role_events([lost], "b", "standby")]
+    assert told == [("standby", "starting", "nobody is active")]
 
 
 def test_alarms_of_one_name_are_one() -> None:
@@ -57,6 +61,9 @@ def test_an_alarm_is_told_when_two_looks_agree() -> None:
     assert alarm_events(lag, lag, lag, at="now") == []
     worse = {"lag": {**LAG, "level": "critical"}}
     assert [event["level"] for event in alarm_events(lag, worse, worse, at="now")] == ["critical"]
+    other = {"lag": {**LAG, "text": "another standby is far behind"}}
+    assert alarm_events(lag, lag, other, at="now") == []
+    assert [event["text"] for event in alarm_events(lag, other, other, at="now")] == ["another standby is far behind"]
     assert alarm_events(lag, lag, {}, at="now") == []
     assert [event["state"] for event in alarm_events(lag, {}, {}, at="now")] == ["cleared"]
     assert [event["name"] for event in alarm_events(link, lag, lag, at="now")] == ["lag", "link"]
@@ -141,6 +148,18 @@ def test_a_change_of_role_reaches_the_programs_and_the_journal(node: SimulatedNo
         }
     ]
     assert len(told.entries) == 2 and b"DUPLEX_ROLE=active\n" in told.entries[1]
+
+
+def test_the_loss_of_a_role_is_told_once(node: SimulatedNode, tmp_path: pathlib.Path) -> None:
+    told = Told()
+    teller = notifier(node, told, tmp_path / "hooks")
+    unsettle(node.ports, "nobody has been active for 10 s")
+    unsettle(node.ports, "there is none to lose any more")
+    teller.step()
+    last = told.documents[-1]
+    assert (last["role"], last["previous"]) == ("starting", "standby") and node.role is None
+    losses = [entry["reason"] for entry in node.ports.journal.entries() if entry["event"] == "unsettled"]
+    assert losses == [last["reason"]] == ["nobody has been active for 10 s"]
 
 
 def test_a_restarted_service_tells_nothing_twice_and_misses_nothing(

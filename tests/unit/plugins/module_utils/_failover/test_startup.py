@@ -265,6 +265,15 @@ def test_systemd_tells_whether_a_unit_is_still_to_come(
     assert Ports.unit_is_starting(ports, "x.service") is starting
 
 
+@pytest.mark.parametrize(("shown", "process"), [("4711\n", 4711), ("0\n", 0), ("", 0)])
+def test_systemd_tells_the_main_process_of_a_unit(
+    site: SimulatedSite, fake_runner: t.Any, shown: str, process: int
+) -> None:
+    show = ["systemctl", "show", "--property=MainPID", "--value", "x.service"]
+    ports = dataclasses.replace(site.nodes[0].ports, runner=fake_runner.on(*show, stdout=shown))
+    assert Ports.main_process(ports, "x.service") == process
+
+
 def test_the_server_restarts_within_one_boot_as_primary_of_the_same_timeline(site: SimulatedSite) -> None:
     one, _two = site.build()
     timeline = one.postgres.timeline
@@ -280,6 +289,8 @@ def test_the_server_that_restarts_while_another_holds_the_address_is_a_standby(s
     site.strangers = ("02:00:00:00:00:99",)
     one.postgres.start()
     assert one.postgres.recovering and not one.has_address and one.role is None
+    lost = [entry["reason"] for entry in one.ports.journal.entries() if entry["event"] == "unsettled"]
+    assert lost == ["PostgreSQL starts as a standby: the shared address is taken"]
 
 
 def test_a_role_that_is_lost_while_the_gate_probes_lets_no_primary_start(site: SimulatedSite) -> None:
