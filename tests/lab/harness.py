@@ -44,10 +44,10 @@ BOOT = 240
 GRACE = 10
 
 # What a run that touches nothing leaves as it was. A lock that was taken is no change.
-# But for the file in which the resident service notes when it heard the peer last.
+# But for the files in which the resident service notes when it heard the peer last, and of which alarms it has told.
 LOOK = """
 find /etc /var/lib/duplex /run/duplex /usr/lib/duplex-failover /run/systemd/system \
-    -xdev ! -name '*.lock' ! -path /run/duplex ! -name contact.json -printf '%p %T@ %s\\n' | sort
+    -xdev ! -name '*.lock' ! -path /run/duplex ! -name contact.json ! -name notified.json -printf '%p %T@ %s\\n' | sort
 ls /var/lib/postgresql/15/main
 ip -brief address
 systemctl show --property=Id,MainPID,ActiveEnterTimestampMonotonic \
