@@ -55,6 +55,12 @@ options:
     type: list
     elements: str
     default: []
+  peer_silences:
+    description: Where the controller looked for the peer's life in vain; for the message. The playbook uses it.
+    type: list
+    elements: str
+    default: []
+    version_added: 0.2.0
   timeout:
     description: How long to wait for what is at work on the node, or to follow the handover, in seconds.
     type: int
@@ -154,12 +160,17 @@ def main() -> t.NoReturn:
         accept_two_owners={"type": "str", "default": ""},
         reason={"type": "str", "default": ""},
         peer_signs={"type": "list", "elements": "str", "default": []},
+        peer_silences={"type": "list", "elements": "str", "default": []},
         timeout={"type": "int", "default": 120},
     )
     ports, options = node_ports(module), module.params
     wanted = Role(options["state"])
     order = failover.Order(
-        options["peer_is_off"], options["accept_two_owners"], options["reason"], tuple(options["peer_signs"])
+        options["peer_is_off"],
+        options["accept_two_owners"],
+        options["reason"],
+        tuple(options["peer_signs"]),
+        tuple(options["peer_silences"]),
     )
     try:
         outcome = foresee(ports, wanted, order) if module.check_mode else act(ports, wanted, order, options["timeout"])

@@ -105,6 +105,11 @@ server:
       description: Settings that wait for a restart.
       type: list
       elements: str
+    tablespaces:
+      description: Tablespaces that somebody made, which Duplex does not replicate.
+      type: list
+      elements: str
+      version_added: 0.2.0
     settings:
       description: By name, the C(value) for humans, the C(setting) in units, its C(default), C(context) and C(source).
       type: dict
@@ -147,6 +152,7 @@ SELECT json_build_object(
   'in_recovery', pg_is_in_recovery(),
   'system_identifier', (SELECT system_identifier::text FROM pg_control_system()),
   'pending_restart', (SELECT coalesce(json_agg(name ORDER BY name), '[]') FROM pg_settings WHERE pending_restart),
+  'tablespaces', (SELECT coalesce(json_agg(spcname ORDER BY spcname), '[]') FROM pg_tablespace WHERE oid > 16383),
   'settings', (SELECT json_object_agg(name, json_build_object('value', current_setting(name), 'setting', setting,
       'default', boot_val, 'context', context, 'source', coalesce(sourcefile, source))) FROM pg_settings
     WHERE name = ANY (string_to_array(:'names', ',')))

@@ -22,7 +22,7 @@ if t.TYPE_CHECKING:
 # What a node does by itself when it misses its peer, it has done by then: longer than the grace and all time limits.
 STEADY = 25
 # Two owners are admitted for 2 s after a path is back, and two busy cores may make more of that; it ends by itself.
-ONE_OWNER = 60
+ONE_OWNER = 15
 CONFIGURATION = "/etc/duplex/site.json"
 LOSSES = [pytest.param(50), *(pytest.param(percent, marks=pytest.mark.campaign) for percent in (30, 40, 60))]
 

@@ -34,7 +34,8 @@ class Runner(t.Protocol):
 def run(argv: t.Sequence[str], *, timeout: float, stdin: str = "") -> Result:
     """Run `argv` (never through a shell) in the C locale for at most `timeout` seconds.
 
-    Any exit status is a result; CommandError means that there is none: not startable, or out of time.
+    Any exit status is a result; CommandError means that there is none: not startable, or out of time. What a program
+    says is an operator's to read, in whatever encoding: bytes that are no UTF-8 are replaced.
     """
     try:
         # AnsibleModule.run_command has no time limit and does not exist on the node at boot.
@@ -43,7 +44,8 @@ def run(argv: t.Sequence[str], *, timeout: float, stdin: str = "") -> Result:
             input=stdin,
             env={**os.environ, "LC_ALL": "C"},
             capture_output=True,
-            text=True,
+            encoding="utf-8",
+            errors="replace",
             timeout=timeout,
             check=False,
         )

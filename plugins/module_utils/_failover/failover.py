@@ -39,6 +39,8 @@ class Order:
     reason: str = ""
     signs: tuple[str, ...] = ()
     """Signs of the peer's life that the operator's own machine has seen."""
+    silences: tuple[str, ...] = ()
+    """Where it looked for them in vain."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,7 +116,7 @@ def look(ports: Ports, order: Order, *, fence: Fence | None = None) -> Look:
         two_owners=bool(order.accept_two_owners),
     )
     tried = _tried(ports, facts, observation, peer, silence, database)
-    seen = (f"seen by the controller: {sign}" for sign in order.signs)
+    seen = (f"seen by the controller: {what}" for what in (*order.signs, *order.silences))
     return Look(facts, activation.decide(facts), (*tried, *seen), mine)
 
 

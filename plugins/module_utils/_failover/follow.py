@@ -61,6 +61,11 @@ def conninfo(
         "sslkey": f"{PKI_DIRECTORY}/node.key",
         "application_name": application or slot_of(config.node),
         "connect_timeout": patience,
+        # A peer that lost its power ends no connection: a copy of its data would wait for the kernel's two hours.
+        "keepalives_idle": 10,
+        "keepalives_interval": 5,
+        "keepalives_count": 3,
+        "tcp_user_timeout": 30000,
         **({"dbname": database} if database else {}),
     }
     return " ".join(f"{key}={value}" for key, value in parameters.items())

@@ -17,7 +17,7 @@ import struct
 import typing as t
 
 from . import status
-from .errors import CommandError, FailoverError
+from .errors import CommandError
 from .files import read_json, write_json
 from .journal import Position
 
@@ -216,7 +216,7 @@ def run(ports: Ports) -> t.NoReturn:
         try:
             notifier.step()
             said = ""
-        except FailoverError as exc:
+        except Exception as exc:  # The thread's end would be that of the service: no notification is worth that.
             if str(exc) != said:
                 ports.say(f"notification: {exc}")
                 said = str(exc)

@@ -20,14 +20,15 @@ if t.TYPE_CHECKING:
 USER = "duplex_rewind"
 CHECKPOINT_PATIENCE = 600.0
 
-# A database that this role may not connect to is counted as the largest one that it may.
+# What this role may not see it does not count: pg_read_all_stats, which the role was given with its site, sees all.
 LOOK = """
 SELECT json_build_object(
   'in_recovery', pg_is_in_recovery(),
   'timeline', (SELECT timeline_id FROM pg_control_checkpoint()),
   'segment_size', (SELECT bytes_per_wal_segment FROM pg_control_init()),
   'wal', (SELECT json_agg(name) FROM pg_ls_dir('pg_wal', true, false) AS name),
-  'size', (SELECT sum(pg_database_size(oid)) FROM pg_database WHERE has_database_privilege(oid, 'CONNECT'))
+  'size', (SELECT sum(pg_database_size(oid)) FROM pg_database
+    WHERE has_database_privilege(oid, 'CONNECT') OR pg_has_role('pg_read_all_stats', 'USAGE'))
 )
 """
 

@@ -72,6 +72,11 @@ TABLE: tuple[Row, ...] = (
         lambda facts: facts.stopped >= STOPPED and facts.here,
         Duty.REMOVE,
     ),
+    Row(
+        "a handover is at work on this active node, the address is here, and another MAC claims it",
+        lambda facts: facts.claiming and facts.active and facts.here and facts.claimed,
+        Duty.CONFLICT,
+    ),
     Row("a handover or an activation is at work on this node", lambda facts: facts.claiming, Duty.NOTHING),
     Row(
         "the address is on a node that is not active",

@@ -174,7 +174,8 @@ class Watch:
         sight = self._sight(now)
         step = duty(sight)
         if step is not Duty.NOTHING and self._claiming():
-            step = duty(dataclasses.replace(sight, claiming=True))
+            sight = dataclasses.replace(sight, claiming=True)
+            step = duty(sight)
         try:
             self._do(step, sight)
         finally:
@@ -234,7 +235,7 @@ class Watch:
             ports.remove_shared_address()
             self._add()
         elif step is Duty.CONFLICT:
-            self._resolve()
+            self._resolve(claiming=sight.claiming)
         elif step is Duty.ADD:
             self._add()
         elif step is Duty.ANNOUNCE:
@@ -259,15 +260,22 @@ class Watch:
 
     # --- conflicts --------------------------------------------------------------------------------------------------
 
-    def _resolve(self) -> None:
-        """Decide by the table who lets go, and do it if it is this node."""
+    def _resolve(self, *, claiming: bool = False) -> None:
+        """Decide by the table who lets go, and do it if it is this node: of a handover's node, only the address.
+
+        The handover's process holds the claim, and finds out by itself that the peer is active; the role follows then.
+        """
         ports, now = self._ports, self._wire.now()
         self._conflict_since = now if self._conflict_since is None else self._conflict_since
         row = resolve_with_peer(ports, self._claims, seconds=now - self._conflict_since)
         by = ", ".join(self._claims) or "another host"
         if row.resolution is Resolution.LET_GO:
             self._end_conflict()
-            takeover.let_go(ports, f"the shared address is held by {by}: {row.when}")
+            why = f"the shared address is held by {by}: {row.when}"
+            if not claiming:
+                takeover.let_go(ports, why)
+            elif ports.remove_shared_address():
+                ports.say(f"removed the shared address: {why}")
             return
         if row.alarm:
             ports.state.remember_alarm(ALARM, f"the shared address is claimed by {by} too: {row.when}")

@@ -316,6 +316,13 @@ def test_a_site_is_not_removed_before_that_is_confirmed(name: str, tmp_path: pat
     assert_refuses("duplex.failover.remove", REMOVAL_CASES[name], ["Nothing was changed. example would be"], tmp_path)
 
 
+@pytest.mark.allow_subprocess
+@pytest.mark.parametrize("name", ["failover_to", "peer_is_off"])
+def test_a_failover_names_nodes_of_the_site_or_nobody_is_touched(name: str, tmp_path: pathlib.Path) -> None:
+    words = f"{name}=paris-2 is no node of example, which has example-1 and example-2"
+    assert_refuses("duplex.failover.failover", {name: "paris-2"}, [words], tmp_path)
+
+
 def assert_refuses(
     playbook: str, variables: dict[str, t.Any], expected: t.Sequence[str], tmp_path: pathlib.Path
 ) -> None:

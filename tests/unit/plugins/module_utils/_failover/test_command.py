@@ -7,10 +7,18 @@ from __future__ import annotations
 
 import pytest
 
-from ansible_collections.duplex.failover.plugins.module_utils._failover.command import stream
+from ansible_collections.duplex.failover.plugins.module_utils._failover.command import Result, run, stream
 from ansible_collections.duplex.failover.plugins.module_utils._failover.errors import CommandError
 
 pytestmark = pytest.mark.allow_subprocess
+
+
+def test_what_a_program_says_may_be_in_any_encoding() -> None:
+    assert run(["printf", r"Stra\337e"], timeout=10) == Result(0, "Stra\N{REPLACEMENT CHARACTER}e", "")
+
+
+def test_a_program_that_reads_nothing_is_no_failure() -> None:
+    assert run(["true"], timeout=10, stdin="x" * 1_000_000).status == 0
 
 
 def test_progress_that_is_written_over_itself_is_heard_line_by_line() -> None:

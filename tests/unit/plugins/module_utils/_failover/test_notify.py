@@ -172,6 +172,23 @@ def test_a_program_that_fails_is_told_of_and_stops_nothing(
     assert len(told.documents) == 1
 
 
+class EnoughOfIt(BaseException):
+    """Ends a loop that nothing else ends."""
+
+
+def test_what_goes_wrong_is_said_once_and_ends_nothing(node: SimulatedNode, monkeypatch: pytest.MonkeyPatch) -> None:
+    steps = iter((OSError(28, "No space left on device"), OSError(28, "No space left on device"), EnoughOfIt()))
+
+    def step(notifier: Notifier) -> None:
+        raise next(steps)
+
+    said: list[str] = []
+    monkeypatch.setattr(Notifier, "step", step)
+    with pytest.raises(EnoughOfIt):
+        notify.run(dataclasses.replace(node.ports, say=said.append))
+    assert said == ["notification: [Errno 28] No space left on device"]
+
+
 def test_alarms_are_told_when_they_last_and_when_they_end(
     node: SimulatedNode, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

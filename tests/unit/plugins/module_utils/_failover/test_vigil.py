@@ -37,7 +37,9 @@ WELL = Facts(
 
 CASES: dict[str, tuple[dict[str, t.Any], Duty]] = {
     "all is well": ({}, Duty.NOTHING),
-    "a handover is at work": ({"claiming": True, "carrier": False, "claimed": True}, Duty.NOTHING),
+    "a handover is at work": ({"claiming": True, "carrier": False}, Duty.NOTHING),
+    "a handover is at work, and another MAC claims it": ({"claiming": True, "claimed": True}, Duty.CONFLICT),
+    "a handover let it go, and the peer has it": ({"claiming": True, "claimed": True, "here": False}, Duty.NOTHING),
     "a handover's process is gone": ({"claiming": True, "stopped": 0.6}, Duty.REMOVE),
     "a handover let the address go": ({"claiming": True, "stopped": 0.6, "here": False}, Duty.NOTHING),
     "a standby with the address": ({"active": False}, Duty.REMOVE),

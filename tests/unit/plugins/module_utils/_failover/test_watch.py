@@ -197,6 +197,17 @@ def test_a_node_that_booted_unheard_gives_way_to_the_one_that_has_served_all_alo
     assert (one.node.role, two.node.role) == (Role.ACTIVE, Role.STANDBY) and two.node.postgres.recovering
 
 
+def test_a_node_at_a_handover_gives_up_its_address_at_once_and_its_role_afterwards(site: SimulatedSite) -> None:
+    one, two = both_active(site, operator=True)
+    one.node.state.begin_handover("x", "demoting")
+    with locked(one.node.state.claim_lock, wait=True):
+        together(one, two, seconds=2)
+        assert owners(site) == [2] and one.node.role is Role.ACTIVE
+    one.node.state.end_handover("x")
+    together(one, two, seconds=4)
+    assert owners(site) == [2] and one.node.role is Role.STANDBY
+
+
 def test_two_that_say_they_are_active_need_not_hear_each_other_on_the_wire(site: SimulatedSite) -> None:
     one, two = both_active(site, operator=True)
     for _time in range(3):
