@@ -43,6 +43,19 @@ BOOT = 240
 # How long a node that boots alone with data that may be behind waits for its peer (molecule/shared/settings.yml).
 GRACE = 10
 
+# What a run that touches nothing leaves as it was. A lock that was taken is no change.
+# But for the files in which the resident service notes when it heard the peer last, and of which alarms it has told.
+LOOK = """
+find /etc /var/lib/duplex /run/duplex /usr/lib/duplex-failover /run/systemd/system \
+    -xdev ! -name '*.lock' ! -path /run/duplex ! -name contact.json ! -name notified.json -printf '%p %T@ %s\\n' | sort
+ls /var/lib/postgresql/15/main
+ip -brief address
+systemctl show --property=Id,MainPID,ActiveEnterTimestampMonotonic \
+    duplex.service postgresql@15-main.service prosody.service duplex-active.target duplex-standby.target
+systemctl list-units --all --plain --no-legend 'duplex-handover@*'
+"""
+SLOTS = "SELECT slot_name, active FROM pg_replication_slots ORDER BY 1"
+
 LEDGER_SCHEMA = """
     CREATE ROLE ledger LOGIN PASSWORD 'ledger';
     CREATE DATABASE ledger OWNER ledger;
@@ -157,11 +170,16 @@ def handovers(node: str) -> dict[str, str]:
     return {entry["id"]: entry["phase"] for entry in journal(node) if entry["event"] == "handover"}
 
 
+def look(node: str) -> dict[str, str]:
+    """Give what a run that touches nothing leaves as it was; what is off says so, before as after."""
+    return {"node": on(node, "sh", "-c", LOOK, check=False).said, "slots": psql(node, SLOTS, check=False).said}
+
+
 def _last_words(node: str) -> str:
     """Give what a node says of itself and did last, for the report of a failure."""
-    look = "duplexctl status; journalctl -b -u 'duplex*' -u 'postgresql@*' -o cat --no-pager | tail -n 15"
+    question = "duplexctl status; journalctl -b -u 'duplex*' -u 'postgresql@*' -o cat --no-pager | tail -n 15"
     try:
-        found = on(node, "sh", "-c", look, check=False, timeout=60)
+        found = on(node, "sh", "-c", question, check=False, timeout=60)
     except (AssertionError, subprocess.TimeoutExpired) as error:
         return str(error)
     return found.stdout + found.stderr

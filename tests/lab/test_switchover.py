@@ -9,25 +9,12 @@ import contextlib
 import typing as t
 
 from . import harness
-from .harness import NODES, UNIQUE_ADDRESSES, on, psql, wait_until
+from .harness import NODES, UNIQUE_ADDRESSES, look, on, psql, wait_until
 
 if t.TYPE_CHECKING:
     from collections.abc import Iterator
 
     from .harness import Site
-
-# What a run that touches nothing leaves as it was. A lock that was taken is no change.
-# But for the file in which the resident service notes when it heard the peer last.
-LOOK = """
-find /etc /var/lib/duplex /run/duplex /usr/lib/duplex-failover /run/systemd/system \
-    -xdev ! -name '*.lock' ! -path /run/duplex ! -name contact.json -printf '%p %T@ %s\\n' | sort
-ls /var/lib/postgresql/15/main
-ip -brief address
-systemctl show --property=Id,MainPID,ActiveEnterTimestampMonotonic \
-    duplex.service postgresql@15-main.service prosody.service duplex-active.target duplex-standby.target
-systemctl list-units --all --plain --no-legend 'duplex-handover@*'
-"""
-SLOTS = "SELECT slot_name, active FROM pg_replication_slots ORDER BY 1"
 
 
 def test_there_and_back_loses_nothing_and_has_one_owner_at_every_moment(site: Site) -> None:
@@ -130,11 +117,6 @@ def content(site: Site, *, active: str) -> None:
 
 SPEAKERS = tuple(f"{node}: " for node in NODES)
 ENDED = {"done", "rolled back", "in doubt", "cancelled", "active", "void", "interrupted"}
-
-
-def look(node: str) -> dict[str, str]:
-    """Give what a run that touches nothing leaves as it was."""
-    return {"node": on(node, "sh", "-c", LOOK).stdout, "slots": psql(node, SLOTS).stdout}
 
 
 @contextlib.contextmanager
