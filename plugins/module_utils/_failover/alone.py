@@ -44,8 +44,11 @@ class Occupied(FailoverError):
 
 
 @contextlib.contextmanager
-def alone(ports: Ports, work: Work, *, patience: float | None = 0.0) -> t.Iterator[None]:
-    """Be the only one at such work; Occupied when another still is after `patience` seconds (None: wait)."""
+def alone(ports: Ports, work: Work, *, patience: float | None = PAUSE) -> t.Iterator[None]:
+    """Be the only one at such work; Occupied when another still is after `patience` seconds (None: wait).
+
+    The resident service, which looks whether anybody has the lock, has it for a moment itself.
+    """
     begun = ports.clock.monotonic()
     while True:
         with locked(ports.state.startup_lock, wait=patience is None) as free:

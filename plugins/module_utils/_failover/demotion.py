@@ -268,7 +268,7 @@ def _doubt(demotion: Demotion) -> None:
 def _leave_to_the_startup_check(demotion: Demotion, end: Phase, why: str) -> None:
     """End without a role. It goes first: once the handover is over nobody else would take it away."""
     ports = demotion.ports
-    takeover.unsettle(ports, f"handover {demotion.id} ended without a role: {why}")
+    takeover.unsettle(ports, f"a handover ended without a role{f': {why}' if why else ''}")
     demotion.steps.record(end, why=why, report=_report(demotion))
     ports.restart_unit(takeover.STARTUP_UNIT)
 

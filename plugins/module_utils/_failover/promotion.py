@@ -353,7 +353,7 @@ def _ask_the_disk(ports: Ports, steps: Steps) -> None:
     ports.postgres.remove_promote_trigger()
     # Without a role first: once the handover is over nobody else would take it away.
     ports.state.upstream.unlink(missing_ok=True)
-    takeover.unsettle(ports, "PostgreSQL could not go on with its promotion in a handover")
+    takeover.unsettle(ports, "a handover ended without a role: PostgreSQL could not go on with its promotion")
     if ports.postgres.control().state is DatabaseState.SHUT_DOWN_IN_RECOVERY:
         steps.record(Phase.VOID, why="PostgreSQL could not be promoted")
     else:
