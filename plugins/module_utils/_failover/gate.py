@@ -106,10 +106,9 @@ def after_stop(ports: Ports) -> None:
 
 def _somebody_else(ports: Ports) -> str:
     """Who speaks against this node still being the active one; empty when nobody does."""
-    result = verdict(ports.probe())
-    if result is not Verdict.FREE:
-        return f"the shared address is {result.value}"
+    # First the peer, whose silence takes a while: the probe is the ground to add the address, and must be fresh.
     peer, _reply = observe.peer(ports)
     if peer is not None and peer.role is Role.ACTIVE:
         return "the peer says that it is active"
-    return ""
+    result = verdict(ports.probe())
+    return "" if result is Verdict.FREE else f"the shared address is {result.value}"

@@ -281,6 +281,15 @@ def test_the_server_that_restarts_while_another_holds_the_address_is_a_standby(s
     assert one.postgres.recovering and not one.has_address and one.role is None
 
 
+def test_the_probe_is_the_last_look_before_a_restart(site: SimulatedSite, monkeypatch: pytest.MonkeyPatch) -> None:
+    one, _two = site.build()
+    looks: list[str] = []
+    monkeypatch.setattr(gate.observe, "peer", lambda ports: looks.append("peer") or (None, "silent"))
+    one.at_step["probe"] = lambda: looks.append("probe")
+    gate.before_start(one.ports)
+    assert looks == ["peer", "probe"]
+
+
 def test_a_role_that_is_lost_while_the_gate_probes_lets_no_primary_start(site: SimulatedSite) -> None:
     one, _two = site.build()
     one.postgres.stop(timeout=1)
