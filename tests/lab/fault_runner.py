@@ -2,11 +2,13 @@
 # Copyright: Duplex contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A node's part of a handover, with one fault at one point of it: faults.py puts this in the place of duplexctl.
+"""duplexctl with faults at points of a handover or a startup check: faults.py puts this in its place in their units.
 
-`fault.json` beside this file names the point and the damage. Points are `begin:STEP` and `end:STEP` of a step, and
-`before:PHASE` and `after:PHASE` of a phase's being on disk. The damage `kill` is SIGKILL at that point; `hold` waits
-there until the file `go` exists, while the test does the damage. It happens once, also across a power cut.
+`fault.json` beside this file names the point and the damage. Points of a handover are `begin:STEP` and `end:STEP` of a
+step, and `before:PHASE` and `after:PHASE` of a phase's being on disk; those of a startup check are `begin:check`,
+`end:look`, and `before:entry EVENT` and `after:entry EVENT` of the journal. The damage `kill` is SIGKILL at that point;
+`hold` waits there until the file `go` exists, while the test does the damage. It happens once, also across a power cut;
+`then` has the points of the next times.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ import typing as t
 
 sys.path.insert(0, "/usr/lib/duplex-failover")
 
-from duplex_failover import cli, steps
+from duplex_failover import cli, journal, startup, steps
 
 HERE = pathlib.Path(__file__).parent
 FAULT, STRUCK, GO = (HERE / name for name in ("fault.json", "struck", "go"))
@@ -38,6 +40,9 @@ def strike(point: str) -> None:
     if fault["point"] != point:
         return
     FAULT.rename(STRUCK)
+    following = fault.get("then")
+    if following:
+        FAULT.write_text(json.dumps({**fault, "point": following[0], "then": following[1:]}), encoding="utf-8")
     directory = os.open(HERE, os.O_RDONLY)
     os.fsync(directory)
     os.close(directory)
@@ -50,6 +55,7 @@ def strike(point: str) -> None:
 
 
 record, step = steps.Steps.record, steps.Steps.step
+append, look = journal.Journal.append, startup.look
 
 
 def faulty_record(self: t.Any, phase: t.Any, **fields: t.Any) -> None:
@@ -68,6 +74,24 @@ def faulty_step(self: t.Any, name: str) -> t.Iterator[None]:
     strike(f"end:{name}")
 
 
+def faulty_append(self: t.Any, event: str, **fields: t.Any) -> None:
+    """Journal.append with a point on either side."""
+    strike(f"before:entry {event}")
+    append(self, event, **fields)
+    strike(f"after:entry {event}")
+
+
+def faulty_look(*arguments: t.Any, **options: t.Any) -> t.Any:
+    """startup.look with a point at its end."""
+    found = look(*arguments, **options)
+    strike("end:look")
+    return found
+
+
 steps.Steps.record = faulty_record
 steps.Steps.step = faulty_step
-raise SystemExit(cli.main(["handover", sys.argv[1]], sys.stdout, sys.stderr))
+journal.Journal.append = faulty_append
+startup.look = faulty_look
+if sys.argv[1] == "startup":
+    strike("begin:check")
+raise SystemExit(cli.main(sys.argv[1:], sys.stdout, sys.stderr))

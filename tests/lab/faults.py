@@ -3,7 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The faults of a handover: where each strikes, what is damaged and repaired, and how the handover has to end.
 
-Nothing in the product helps: on the lab's nodes a drop-in of the handover's unit runs fault_runner.py, not duplexctl.
+Nothing in the product helps: on the lab's nodes drop-ins of the units of the handover and of the startup check run
+fault_runner.py, not duplexctl.
 """
 
 from __future__ import annotations
@@ -22,26 +23,40 @@ if t.TYPE_CHECKING:
 
 RUNNER = pathlib.Path(__file__).with_name("fault_runner.py")
 DIRECTORY = "/var/lib/duplex-fault"
-DROP_IN = "/etc/systemd/system/duplex-handover@.service.d/fault.conf"
-UNIT = f"[Service]\nExecStart=\nExecStart=/usr/bin/python3 -B {DIRECTORY}/{RUNNER.name} %i\n"
+UNITS = {"duplex-handover@.service": "handover %i", "duplex-startup.service": "startup"}
+DROP_INS = [f"/etc/systemd/system/{unit}.d" for unit in UNITS]
+UNIT = f"[Service]\nExecStart=\nExecStart=/usr/bin/python3 -B {DIRECTORY}/{RUNNER.name} %s\n"
 APPLICATION_DROP_IN = "/etc/systemd/system/prosody.service.d/hang.conf"
 STRIKES = 120.0
 
 
 def install() -> None:
-    """Put the test's runner in the place of the handover's program."""
+    """Put the test's runner in the place of the units' programs."""
     for node in NODES:
-        on(node, "mkdir", "-p", DIRECTORY, str(pathlib.PurePath(DROP_IN).parent))
+        on(node, "mkdir", "-p", DIRECTORY, *DROP_INS)
         on(node, "tee", f"{DIRECTORY}/{RUNNER.name}", stdin=RUNNER.read_text(encoding="utf-8"))
-        on(node, "tee", DROP_IN, stdin=UNIT)
+        for drop_in, command in zip(DROP_INS, UNITS.values()):
+            on(node, "tee", f"{drop_in}/fault.conf", stdin=UNIT % command)
         on(node, "systemctl", "daemon-reload")
 
 
 def uninstall() -> None:
     """Take it away again."""
     for node in NODES:
-        on(node, "rm", "-rf", DIRECTORY, str(pathlib.PurePath(DROP_IN).parent))
+        on(node, "rm", "-rf", DIRECTORY, *DROP_INS)
         on(node, "systemctl", "daemon-reload")
+
+
+def arm(node: str, point: str, *then: str, damage: str = "kill") -> None:
+    """Have a fault strike at a point on a node, and again at each that follows."""
+    document = {"point": point, "damage": damage, "then": then}
+    on(node, "tee", f"{DIRECTORY}/fault.json", stdin=json.dumps(document))
+
+
+def struck(node: str) -> bool:
+    """Tell whether the fault has come to the last of its points."""
+    condition = f"test -e {DIRECTORY}/struck && ! test -e {DIRECTORY}/fault.json"
+    return on(node, "sh", "-c", condition, check=False).status == 0
 
 
 @dataclasses.dataclass
@@ -60,8 +75,7 @@ class Scene:
     def arm(self, fault: Fault) -> None:
         """Have the fault strike in the next handover, and forget the last one."""
         self.disarm()
-        document = {"point": fault.point, "damage": "kill" if fault.damage is None else "hold"}
-        on(self.node, "tee", f"{DIRECTORY}/fault.json", stdin=json.dumps(document))
+        arm(self.node, fault.point, damage="kill" if fault.damage is None else "hold")
 
     @staticmethod
     def disarm() -> None:
@@ -69,13 +83,9 @@ class Scene:
         for node in NODES:
             on(node, "sh", "-c", f"rm -f {DIRECTORY}/fault.json {DIRECTORY}/struck {DIRECTORY}/go")
 
-    def struck(self) -> bool:
-        """Tell whether the handover has come to its point."""
-        return on(self.node, "test", "-e", f"{DIRECTORY}/struck", check=False).status == 0
-
     def await_strike(self) -> None:
         """Wait until the handover has come to its point."""
-        wait_until("the handover comes to the fault", self.struck, within=STRIKES)
+        wait_until("the handover comes to the fault", lambda: struck(self.node), within=STRIKES)
 
     def go(self) -> None:
         """Let the process that waits at its point go on."""

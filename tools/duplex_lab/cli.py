@@ -67,6 +67,16 @@ def parser() -> argparse.ArgumentParser:
     ):
         pair = add(name, summary)
         pair.add_argument("hosts", metavar="HOST", nargs=2)
+        if name == "cut":
+            pair.add_argument(
+                "--only",
+                choices=interference.PATHS,
+                default=interference.EVERYTHING,
+                help="only what is about the shared address, or only what goes between the hosts' own addresses, as "
+                "replication does (default: every frame)",
+            )
+    gateway = add("gateway", "Switch the gateways of the sites off or on: a host without a plug, at the switch itself.")
+    gateway.add_argument("power", choices=("off", "on"))
     loss = add("loss", "Lose a share of the frames to hosts and of those from them, each by chance; 0 ends it.")
     loss.add_argument("percent", metavar="PERCENT", type=_percent, help="how many of a hundred, 0 to 100")
     loss.add_argument("hosts", metavar="HOST", nargs="+")
@@ -127,6 +137,10 @@ def dispatch(arguments: argparse.Namespace) -> int:
         power.reboot(lab, arguments.hosts, wait=not arguments.no_wait)
     elif command == "power-on":
         power.power_on(lab, arguments.hosts, wait=not arguments.no_wait)
+    elif command == "cut":
+        interference.cut(lab, arguments.hosts, path=arguments.only)
+    elif command == "gateway":
+        interference.switch_gateways(lab, on=arguments.power == "on")
     elif command == "loss":
         interference.lose(lab, arguments.percent, arguments.hosts)
     else:
@@ -134,7 +148,6 @@ def dispatch(arguments: argparse.Namespace) -> int:
             "power-off": power.power_off,
             "unplug": power.unplug,
             "plug": power.plug,
-            "cut": interference.cut,
             "mend": interference.mend,
         }[command]
         action(lab, arguments.hosts)

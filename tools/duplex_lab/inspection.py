@@ -32,16 +32,18 @@ def status(lab: Lab, *, as_json: bool) -> int:
     hosts = [{**_describe(lab, host), "loss": found.loss_of(host.name)} for host in lab.hosts] if built else []
     if as_json:
         suite = built.suite if built else None
-        cuts = [list(pair) for pair in found.cuts]
-        print(json.dumps({"name": lab.name, "suite": suite, "hosts": hosts, "cuts": cuts}, indent=2))
+        switch = {"cuts": found.cuts, "gateways_off": found.gateways_off}
+        print(json.dumps({"name": lab.name, "suite": suite, "hosts": hosts, **switch}, indent=2))
     elif not built:
         print(f"lab {lab.name} is not up")
     else:
         print(f"lab {lab.name} is up ({built.suite}, {built.image})")
         for host in hosts:
             print("  {name:<15} {address:<18} {mac}  {system:<10} cable {cable}{lost}".format(**host, lost=_lost(host)))
-        for one, other in found.cuts:
-            print(f"  {one} and {other} are cut from each other")
+        for cut in found.cuts:
+            print(f"  {interference.describe(*cut)}")
+        if found.gateways_off:
+            print("  the gateways are off")
     whole = all(host["on"] and host["cable"] == "in" for host in hosts)
     return 0 if built and whole and found == interference.Interference() else 3
 

@@ -17,6 +17,8 @@ from ansible_collections.duplex.failover.tools.duplex_lab.topology import Shape,
 
 LAB = plan("lab", Shape(sites=2))
 NODES = ("london-1", "london-2")
+CUT = (*NODES, interference.EVERYTHING)
+OTHER_CUT = ("london-1", "operator", interference.EVERYTHING)
 
 RULES = """\
 table bridge duplex-lab
@@ -57,16 +59,38 @@ def told(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def test_a_cut_goes_both_ways_and_a_loss_is_of_each_frame_to_and_from_the_host() -> None:
-    assert interference.script(Interference(cuts=(NODES,), loss=(("london-2", 50),))) == RULES
+    assert interference.script(LAB, Interference(cuts=(CUT,), loss=(("london-2", 50),))) == RULES
 
 
 def test_a_host_can_lose_all_of_its_frames_and_keep_its_link() -> None:
-    rules = interference.script(Interference(loss=(("london-2", 100),)))
+    rules = interference.script(LAB, Interference(loss=(("london-2", 100),)))
     assert '    iifname "london-2" drop\n' in rules and '    oifname "london-2" drop\n' in rules
 
 
+def test_a_path_can_be_cut_alone(told: list[str]) -> None:
+    interference.cut(LAB, NODES, path=interference.SHARED)
+    pairs = [f'    iifname "{one}" oifname "{other}" ' for one, other in (NODES, reversed_(NODES))]
+    matches = ("arp saddr ip", "arp daddr ip", "ip saddr", "ip daddr")
+    assert [line for line in told[-1].splitlines() if "iifname" in line] == [
+        f"{pair}{match} 198.51.100.10 drop" for pair in pairs for match in matches
+    ]
+    interference.mend(LAB, NODES)
+    interference.cut(LAB, NODES, path=interference.REPLICATION)
+    assert [line for line in told[-1].splitlines() if "iifname" in line] == [
+        f"{pairs[0]}ip saddr 198.51.100.11 ip daddr 198.51.100.12 drop",
+        f"{pairs[1]}ip saddr 198.51.100.12 ip daddr 198.51.100.11 drop",
+    ]
+
+
+def test_gateways_that_are_off_hear_nothing_and_the_switch_goes_on(told: list[str]) -> None:
+    interference.switch_gateways(LAB, on=False)
+    assert "hook input priority 0; policy accept;\n    drop\n" in told[-1] and "hook forward" not in told[-1]
+    interference.switch_gateways(LAB, on=True)
+    assert interference.read(LAB) == Interference()
+
+
 def test_without_any_interference_no_rule_is_left() -> None:
-    assert interference.script(Interference()) == "table bridge duplex-lab\ndelete table bridge duplex-lab\n"
+    assert interference.script(LAB, Interference()) == "table bridge duplex-lab\ndelete table bridge duplex-lab\n"
 
 
 def test_cuts_and_losses_add_up_and_end_one_by_one(told: list[str]) -> None:
@@ -75,13 +99,13 @@ def test_cuts_and_losses_add_up_and_end_one_by_one(told: list[str]) -> None:
     interference.lose(LAB, 30, NODES)
     interference.lose(LAB, 60, ["london-1"])
     found = interference.read(LAB)
-    assert found.cuts == (NODES, ("london-1", "operator"))
+    assert found.cuts == (CUT, OTHER_CUT)
     assert (found.loss_of("london-1"), found.loss_of("london-2"), found.loss_of("operator")) == (60, 30, 0)
-    assert told[-1] == interference.script(found)
+    assert told[-1] == interference.script(LAB, found)
 
     interference.mend(LAB, reversed_(NODES))
     interference.lose(LAB, 0, ["london-2"])
-    assert interference.read(LAB) == Interference(cuts=(("london-1", "operator"),), loss=(("london-1", 60),))
+    assert interference.read(LAB) == Interference(cuts=(OTHER_CUT,), loss=(("london-1", 60),))
     interference.mend(LAB, ["london-1", "operator"])
     interference.lose(LAB, 0, ["london-1"])
     assert interference.read(LAB) == Interference()
@@ -143,6 +167,7 @@ def test_a_loss_is_a_whole_number_of_percent(text: str, capsys: pytest.CaptureFi
 
 def test_the_command_line_takes_two_hosts_to_cut_and_any_number_to_lose_frames_of() -> None:
     assert cli.parser().parse_args(["cut", "--name", "x", *NODES]).hosts == list(NODES)
+    assert cli.parser().parse_args(["cut", "--only", "shared", *NODES]).only == interference.SHARED
     assert cli.parser().parse_args(["mend", *NODES]).hosts == list(NODES)
     arguments = cli.parser().parse_args(["loss", "50", *NODES])
     assert (arguments.percent, arguments.hosts) == (50, list(NODES))
