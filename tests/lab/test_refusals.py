@@ -11,7 +11,7 @@ import typing as t
 
 import pytest
 
-from .harness import BOOT, NODES, look, on, psql, wait_until
+from .harness import BOOT, NODES, lab, look, on, psql, wait_until
 
 if t.TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,13 +20,50 @@ if t.TYPE_CHECKING:
 
 pytestmark = pytest.mark.campaign
 
+Fault = t.Callable[[str, str], contextlib.AbstractContextManager[dict[str, str]]]
+"""Makes something wrong with the active and the standby node, says which checks fail on what, and puts it back."""
+
 POSTGRESQL = "postgresql@15-main.service"
 ACCESS = "/etc/postgresql/15/main/pg_hba.conf"
 UPSTREAM = "/run/duplex/upstream.conf"
 # More than the 16 MiB that a standby may have to replay yet: a commit, and what comes after it.
 MUCH_WAL = "SELECT pg_current_xact_id(); SELECT pg_logical_emit_message(false, 'test', repeat('x', 20 << 20));"
 DROP_SLOT = "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots"
-REFUSED = r"(?s)preflight: refuse: ([\w ]+ of \S+): (.+?\(wanted: .+?\)); "
+TOLD = r"(?s)preflight: {verdict}: ([\w ]+ of \S+): (.+?\(wanted: .+?\)); "
+# A certificate that Debian makes for every host, and no authority of a site has signed.
+STRANGE = "/etc/ssl/certs/ssl-cert-snakeoil.pem", "/etc/ssl/private/ssl-cert-snakeoil.key"
+CERTIFICATE = "/etc/duplex/pki/node.crt"
+
+
+@contextlib.contextmanager
+def down(active: str, standby: str) -> Iterator[dict[str, str]]:
+    """Have the standby's PostgreSQL stopped."""
+    with stopped(standby, POSTGRESQL):
+        yield {f"database answers of {standby}": f"connecting to PostgreSQL 15/main on {standby} failed"}
+
+
+@contextlib.contextmanager
+def off(active: str, standby: str) -> Iterator[dict[str, str]]:
+    """Have the standby without power."""
+    lab("power-off", standby)
+    try:
+        wait_until("nobody uses its slot", lambda: slot(active, standby) == "f")
+        yield {f"peer answers of {standby}": "wanted: yes"}
+    finally:
+        lab("power-on", standby)
+
+
+@contextlib.contextmanager
+def turned_away(active: str, standby: str) -> Iterator[dict[str, str]]:
+    """Have the active node's PostgreSQL refuse the standby."""
+    with edited(active, ACCESS, "hostssl  replication", "#"):
+        psql(active, "SELECT pg_terminate_backend(pid) FROM pg_stat_replication")
+        wait_until("no WAL comes", lambda: slot(active, standby) == "f")
+        yield {
+            f"streaming of {active}": "not connected",
+            f"receiving of {standby}": "no WAL receiver",
+            f"slot of {active}": "not active",
+        }
 
 
 @contextlib.contextmanager
@@ -70,6 +107,24 @@ def access_missing(active: str, standby: str) -> Iterator[dict[str, str]]:
 
 
 @contextlib.contextmanager
+def wrong_certificate(active: str, standby: str) -> Iterator[dict[str, str]]:
+    """Have the standby's PostgreSQL show a certificate that is not of the site's authority."""
+    certificate, key = STRANGE
+    with configured(standby, ssl_cert_file=certificate, ssl_key_file=key):
+        yield {f"reverse path of {standby}": "certificate verify failed"}
+
+
+@contextlib.contextmanager
+def certificate_missing(active: str, standby: str) -> Iterator[dict[str, str]]:
+    """Have no certificate on the standby; what was connected before stays so."""
+    on(standby, "mv", CERTIFICATE, f"{CERTIFICATE}.away")
+    try:
+        yield {f"certificate of {standby}": "No such file"}
+    finally:
+        on(standby, "mv", f"{CERTIFICATE}.away", CERTIFICATE)
+
+
+@contextlib.contextmanager
 def base_backup(active: str, standby: str) -> Iterator[dict[str, str]]:
     """Have a backup taken from the active node, slowly."""
     backup = "pg_basebackup --checkpoint=fast --wal-method=none --max-rate=32k --format=tar --pgdata=- >/dev/null"
@@ -80,18 +135,57 @@ def base_backup(active: str, standby: str) -> Iterator[dict[str, str]]:
 
 
 def test_a_site_that_is_not_fit_is_not_switched_over_and_its_users_notice_nothing(site: Site) -> None:
+    is_refused(site, larger_setting, access_missing, slot_missing, behind, base_backup)
+
+
+@pytest.mark.parametrize("fault", [down, off, turned_away])
+def test_a_standby_that_could_not_take_over(site: Site, fault: Fault) -> None:
+    is_refused(site, fault)
+
+
+@pytest.mark.parametrize("fault", [wrong_certificate, certificate_missing])
+def test_a_standby_that_the_old_active_node_could_not_trust(site: Site, fault: Fault) -> None:
+    is_refused(site, fault)
+
+
+def test_a_slot_that_somebody_drops_is_made_again(site: Site) -> None:
+    active = site.settle(within=BOOT)
+    standby = site.peer_of(active)
+    with stopped(standby, POSTGRESQL):
+        psql(active, DROP_SLOT)
+        wait_until("the slot is there again", lambda: slot(active, standby) == "f")
+    assert site.settle() == active
+    assert slot(active, standby) == "t"
+
+
+def test_a_long_transaction_is_told_of_and_rolled_back(site: Site) -> None:
+    old = site.settle(within=BOOT)
+    new = site.peer_of(old)
+    steps = ("BEGIN", "INSERT INTO entries VALUES ('never committed', 1)", "SELECT pg_sleep(600)")
+    with working(old, "psql", "--dbname=ledger", *(f"--command={step}" for step in steps)):
+        asleep = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND now() - xact_start > '3 s'"
+        wait_until("it is old enough", lambda: psql(old, asleep).stdout.strip() == "1")
+        moved = site.switchover("--extra-vars=switchover_long_transaction_seconds=1")
+    assert moved.completed.status == 0, moved.completed.said
+    assert "of postgres since" in told(moved, "warn")[f"long transactions of {old}"]
+    assert site.settle(within=BOOT) == new
+    assert site.ledger(new, "never committed") == set()
+
+
+def is_refused(site: Site, *faults: Fault) -> None:
+    """Have faults at once: the checks that they name refuse, with the words that they give, and no other one does."""
     active = site.settle(within=BOOT)
     standby = site.peer_of(active)
     with site.only(active), site.inserting() as account:
         with contextlib.ExitStack() as wrong:
             expected = {}
-            for fault in (larger_setting, access_missing, slot_missing, behind, base_backup):
+            for fault in faults:
                 expected |= wrong.enter_context(fault(active, standby))
             before = {node: look(node) for node in NODES}
             refused = site.switchover()
             after = {node: look(node) for node in NODES}
         assert site.settle(within=BOOT) == active
-    said, found = refused.completed.said, refusals(refused)
+    said, found = refused.completed.said, told(refused, "refuse")
     assert refused.completed.status != 0 and "nothing was touched" in said, said
     assert found.keys() == expected.keys(), said
     for check, words in expected.items():
@@ -101,9 +195,9 @@ def test_a_site_that_is_not_fit_is_not_switched_over_and_its_users_notice_nothin
     wait_until("all rows on the standby", lambda: site.has_all(standby, account))
 
 
-def refusals(run: Rerun) -> dict[str, str]:
-    """Give what the preflight refused: for each check and node, what was seen and wanted."""
-    return dict(re.findall(REFUSED, run.completed.said))
+def told(run: Rerun, verdict: str) -> dict[str, str]:
+    """Give what checks with that verdict said: for each check and node, what was seen and wanted."""
+    return dict(re.findall(TOLD.format(verdict=verdict), run.completed.said))
 
 
 def slot(active: str, standby: str) -> str:

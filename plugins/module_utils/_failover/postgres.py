@@ -93,7 +93,7 @@ class Postgres:
         except psycopg2.Error as exc:
             raise DatabaseError(
                 f"connecting to PostgreSQL {self._where.version}/{self._where.cluster} on "
-                f"{self._config.node.inventory_hostname} failed: {str(exc).strip()}"
+                f"{self._config.node.inventory_hostname} failed: {' '.join(str(exc).split())}"
             ) from exc
         try:
             connection.autocommit = True
@@ -101,7 +101,7 @@ class Postgres:
                 yield cursor
         except psycopg2.Error as exc:
             raise DatabaseError(
-                f"PostgreSQL on {self._config.node.inventory_hostname} refused: {str(exc).strip()}"
+                f"PostgreSQL on {self._config.node.inventory_hostname} refused: {' '.join(str(exc).split())}"
             ) from exc
         finally:
             connection.close()
