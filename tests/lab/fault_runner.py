@@ -6,9 +6,9 @@
 
 `fault.json` beside this file names the point and the damage. Points of a handover are `begin:STEP` and `end:STEP` of a
 step, and `before:PHASE` and `after:PHASE` of a phase's being on disk; those of a startup check are `begin:check`,
-`end:look`, and `before:entry EVENT` and `after:entry EVENT` of the journal. The damage `kill` is SIGKILL at that point;
-`hold` waits there until the file `go` exists, while the test does the damage. It happens once, also across a power cut;
-`then` has the points of the next times.
+`end:look`, `end:promotion`, `end:address`, and `before:entry EVENT` and `after:entry EVENT` of the journal. The damage
+`kill` is SIGKILL at that point; `hold` waits there until the file `go` exists, while the test does the damage. It
+happens once, also across a power cut; `then` has the points of the next times.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import typing as t
 
 sys.path.insert(0, "/usr/lib/duplex-failover")
 
-from duplex_failover import cli, journal, startup, steps
+from duplex_failover import cli, journal, ports, postgres, startup, steps
 
 HERE = pathlib.Path(__file__).parent
 FAULT, STRUCK, GO = (HERE / name for name in ("fault.json", "struck", "go"))
@@ -54,8 +54,7 @@ def strike(point: str) -> None:
         time.sleep(0.005)
 
 
-record, step = steps.Steps.record, steps.Steps.step
-append, look = journal.Journal.append, startup.look
+record, step, append = steps.Steps.record, steps.Steps.step, journal.Journal.append
 
 
 def faulty_record(self: t.Any, phase: t.Any, **fields: t.Any) -> None:
@@ -81,17 +80,23 @@ def faulty_append(self: t.Any, event: str, **fields: t.Any) -> None:
     strike(f"after:entry {event}")
 
 
-def faulty_look(*arguments: t.Any, **options: t.Any) -> t.Any:
-    """startup.look with a point at its end."""
-    found = look(*arguments, **options)
-    strike("end:look")
-    return found
+def with_point(name: str, function: t.Callable[..., t.Any]) -> t.Callable[..., t.Any]:
+    """Give a function with a point at its end."""
+
+    def faulty(*arguments: t.Any, **options: t.Any) -> t.Any:
+        result = function(*arguments, **options)
+        strike(f"end:{name}")
+        return result
+
+    return faulty
 
 
 steps.Steps.record = faulty_record
 steps.Steps.step = faulty_step
 journal.Journal.append = faulty_append
-startup.look = faulty_look
+startup.look = with_point("look", startup.look)
+postgres.Postgres.promote = with_point("promotion", postgres.Postgres.promote)
+ports.Ports.add_shared_address = with_point("address", ports.Ports.add_shared_address)
 if sys.argv[1] == "startup":
     strike("begin:check")
 raise SystemExit(cli.main(sys.argv[1:], sys.stdout, sys.stderr))

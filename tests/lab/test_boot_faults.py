@@ -32,16 +32,25 @@ OWNS = """
 """
 ALL_OF_IT = {"address", "writable", "active"}
 # In the order in which a check comes to them, also one that takes up what the one before it has left.
+BEGINNING = ("begin:check", "end:look")
 TO_STANDBY = (
-    "begin:check",
-    "end:look",
+    *BEGINNING,
     "before:entry taken",
     "after:entry taken",
     "before:entry settled",
     "after:entry settled",
 )
+TO_ACTIVE = (
+    *BEGINNING,
+    "before:entry promoting",
+    "after:entry promoting",
+    "end:promotion",
+    "end:address",
+    "after:entry active",
+    "after:entry settled",
+)
 # A check that was killed begins again after 5 s.
-CHECKS = BOOT + 10 * len(TO_STANDBY)
+CHECKS = BOOT + 10 * len(TO_ACTIVE)
 
 
 @contextlib.contextmanager
@@ -126,3 +135,19 @@ def test_a_standby_whose_startup_check_is_killed_again_and_again_is_a_standby(
     assert deaths(standby) == len(TO_STANDBY)
     assert meanwhile["failed"] == 0, meanwhile["errors"]
     wait_until("all rows on the standby", lambda: site.has_all(standby, meanwhile))
+
+
+def test_a_lone_node_whose_startup_check_is_killed_again_and_again_is_active(
+    site: Site, account: dict[str, t.Any], faulty: None
+) -> None:
+    active, standby = site.active(), site.standby()
+    faults.arm(active, *TO_ACTIVE)
+    lab("power-off", *NODES)
+    with site.only(active):
+        lab("power-on", "--no-wait", active)
+        wait_until("it was killed at each point", lambda: faults.struck(active), within=CHECKS)
+        wait_until(f"{active} is active", lambda: role(active) == "active" and site.active() == active, within=BOOT)
+        assert deaths(active) == len(TO_ACTIVE)
+        lab("power-on", standby)
+        assert site.settle(within=BOOT) == active
+    site.serves(account)

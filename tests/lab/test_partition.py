@@ -24,6 +24,11 @@ STEADY = 25
 # Two owners are admitted for 2 s after a path is back, and two busy cores may make more of that; it ends by itself.
 ONE_OWNER = 15
 CONFIGURATION = "/etc/duplex/site.json"
+# What can be cut alone, and why a standby that boots then stands by.
+PATHS = [
+    pytest.param("shared", "the peer says that it is active, though nobody answers", id="shared"),
+    pytest.param("replication", "the shared address is held by 02:00:c6:33:64:", id="replication"),
+]
 LOSSES = [pytest.param(50), *(pytest.param(percent, marks=pytest.mark.campaign) for percent in (30, 40, 60))]
 
 
@@ -76,6 +81,33 @@ def test_nodes_that_are_cut_from_each_other_keep_their_roles(site: Site, rows: d
     assert meanwhile["failed"] == 0, meanwhile["errors"]
     for node in NODES:
         wait_until(f"all rows on {node}", lambda node=node: site.has_all(node, rows) and site.has_all(node, meanwhile))
+
+
+@pytest.mark.campaign
+@pytest.mark.parametrize(("path", "says"), PATHS)
+def test_one_path_between_the_nodes_is_cut_and_every_role_stays(
+    site: Site, rows: dict[str, t.Any], path: str, says: str
+) -> None:
+    active, standby = site.active(), site.standby()
+    with site.only(active), site.inserting() as meanwhile:
+        lab("cut", f"--only={path}", *NODES)
+        if path == "replication":
+            wait_until("the active node says so", lambda: "peer_silent" in alarms(active))
+            wait_until("the standby says so", lambda: "no_active_known" in alarms(standby))
+        time.sleep(STEADY)
+        assert (role(active), role(standby), writable()) == ("active", "standby", [active])
+        refused = on(standby, "duplexctl", "activate", "--peer-is-off", active, check=False, timeout=300)
+        assert refused.status == 1 and active in refused.stderr, refused.said
+        # One that boots sees less of its peer than one that knew it, and enough.
+        lab("reboot", "--no-wait", standby)
+        wait_until("it says why", lambda: says in harness.status(standby)["reason"], within=BOOT)
+        wait_until("it stands by", lambda: role(standby) == "standby")
+        assert site.replicates(standby) == (path == "shared") and writable() == [active]
+        lab("mend", *NODES)
+        assert site.settle(within=BOOT) == active
+    assert meanwhile["failed"] == 0, meanwhile["errors"]
+    wait_until("all rows on the standby", lambda: site.has_all(standby, rows) and site.has_all(standby, meanwhile))
+    assert harness.status(active)["alarms"] == harness.status(standby)["alarms"] == []
 
 
 @pytest.mark.campaign
