@@ -74,7 +74,10 @@ def test_cut(
     record_property("campaign", (fault.name, happened, round(seconds)))
 
     assert fault.ends in ("either", "forward" if moved else "back"), run.completed.said
-    assert (run.completed.status == 0) == (moved and not fault.says) or fault.ends == "either", run.completed.said
+    # A node that lost its power follows again by itself, and the run may end before it does.
+    unprotected = fault.repair is faults.power_on and "the site is unprotected" in run.completed.said
+    fine = moved and not fault.says and not unprotected
+    assert (run.completed.status == 0) == fine or fault.ends == "either", run.completed.said
     assert fault.says in run.completed.said
     audit(site, watch, account, lossy=fault.lossy)
     site.meet_again()
