@@ -158,6 +158,7 @@ class World:
             and not standby.application
             and standby.postgres.streams
             and standby.postgres.end == active.postgres.end
+            and not any(node.postgres.stopping for node in self.nodes)
             and all(self.idle_on(node) for node in self.nodes)
         )
 
