@@ -250,7 +250,7 @@ EVERY_TIME = (
 IN_CAMPAIGN = (
     # Killed
     # Nothing has been let go: the process that systemd starts in its place goes on.
-    Fault("old active killed when it has begun", DEMOTING, "begin:arm", "either"),
+    Fault("old active killed when it has begun", DEMOTING, "begin:arm", "forward"),
     Fault("old active killed when it begins to let go", DEMOTING, "after:releasing", "back"),
     Fault("old active killed when it stops its database", DEMOTING, "begin:stop", "back"),
     Fault("old active killed before it gives up", DEMOTING, "before:given up", "back"),
