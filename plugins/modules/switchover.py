@@ -207,9 +207,7 @@ def exchange(module: AnsibleModule, ports: Ports) -> dict[str, t.Any]:
     }
     refused = preflight.refused(checks)
     if refused:
-        reasons = "; ".join(
-            f"{item.name} of {item.node} is {item.seen}, not {item.wanted}: {item.help}" for item in refused
-        )
+        reasons = preflight.reasons(refused)
         module.fail_json(msg=f"site {config.site.name} is not switched over, nothing was touched: {reasons}", **result)
     if module.check_mode:
         return {**result, "changed": True, "state": "planned", "message": f"{wanted} would become active"}

@@ -15,7 +15,7 @@ from .files import locked
 from .follow import conninfo
 from .handover import Side
 from .lineage import better
-from .model import Action, Better, Decision, Peer, References, Role, format_lsn, parse_lsn
+from .model import Action, Better, Decision, Peer, References, Role, Verdict, format_lsn, parse_lsn
 from .probe import verdict
 
 if t.TYPE_CHECKING:
@@ -177,7 +177,7 @@ def _means_the_peer(ports: Ports, order: Order) -> bool:
     if order.accept_two_owners and order.accept_two_owners != address:
         raise FailoverError(
             f"two owners of '{order.accept_two_owners}' are accepted, but the shared address is {address}: nothing was "
-            f"touched"
+            f"touched; to accept them: --accept-two-owners {address}"
         )
     return bool(order.peer_is_off)
 
@@ -269,7 +269,8 @@ def _become_active(
         seen.mine,
         with_grant=decision.answer is Answer.ACTIVATE_WITH_GRANT,
         by_operator=True,
-        although_taken=facts.fence is Fence.SUCCEEDED or facts.two_owners,
+        # The table has overruled the holder that it saw, and nobody who comes later.
+        although_taken=facts.verdict is Verdict.TAKEN,
     )
     if contact is None or not contact["end"] or facts.peer is not Peer.SILENT:
         return None
@@ -330,12 +331,10 @@ def _check_handover(ports: Ports) -> None:
     refused = preflight.refused(switchover.check(ports, preflight.Limits()))
     if refused:
         node, peer = ports.config.node.inventory_hostname, ports.config.peer.inventory_hostname
-        reasons = "; ".join(
-            f"{item.name} of {item.node}: {item.seen}, not {item.wanted}: {item.help}" for item in refused
-        )
         raise FailoverError(
-            f"{node} stays active, nothing was touched: {peer} may not take the role: {reasons}. To take {node} out of "
-            f"its role all the same, and leave the site without an active node: 'duplexctl stop' there"
+            f"{node} stays active, nothing was touched: {peer} may not take the role: {preflight.reasons(refused)}. "
+            f"To take {node} out of its role all the same, and leave the site without an active node: 'duplexctl stop' "
+            f"there"
         )
 
 

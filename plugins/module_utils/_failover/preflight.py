@@ -201,6 +201,13 @@ def refused(found: t.Iterable[Check]) -> tuple[Check, ...]:
     return tuple(check for check in found if check.verdict is Verdict.REFUSE)
 
 
+def reasons(refused: t.Iterable[Check]) -> str:
+    """In a sentence what speaks against a switchover, and what helps."""
+    return "; ".join(
+        f"{check.name} of {check.node} is {check.seen}, not {check.wanted}: {check.help}" for check in refused
+    )
+
+
 def _check(
     name: str, facts: t.Mapping[str, t.Any], seen: t.Any, wanted: str, good: bool, advice: str, *, warn: bool = False
 ) -> Check:

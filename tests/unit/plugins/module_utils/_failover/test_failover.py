@@ -192,6 +192,22 @@ def test_an_address_that_answers_after_the_fence_is_taken_with_an_alarm(site: Si
     assert two.has_address and settled is not None and "was fenced, though" in settled.alarm
 
 
+def test_a_host_that_comes_after_the_fence_has_not_been_overruled(site: SimulatedSite) -> None:
+    one, two = half_dead(site)
+
+    def hook(argv: list[str]) -> Result:
+        one.power_off()
+        return Result(0, "", "")
+
+    def stranger_comes() -> None:
+        site.strangers = ("02:00:00:00:00:99",)
+
+    two.at_step["postgres.promote"] = stranger_comes
+    with pytest.raises(FailoverError, match="02:00:00:00:00:99"):
+        activate(two, ports=with_fence(two, hook))
+    assert not two.has_address and two.role is not Role.ACTIVE
+
+
 @pytest.mark.parametrize("hangs", [False, True], ids=["fails", "hangs"])
 def test_a_fence_hook_that_fails_leaves_everything(site: SimulatedSite, hangs: bool) -> None:
     _one, two = half_dead(site)
