@@ -50,6 +50,8 @@ _value:
 
 import typing as t
 
+from ansible_collections.duplex.failover.plugins.module_utils._failover.model import parse_lsn
+
 ACTIVE = "active"
 STANDBY = "standby"
 WHEN = ("before", "between", "after")
@@ -66,10 +68,7 @@ class Proof(t.NamedTuple):
 
 def lsn(text: str | None) -> int | None:
     """A place in the WAL as a number; None where it is not known."""
-    if not text:
-        return None
-    high, _slash, low = text.partition("/")
-    return (int(high, 16) << 32) + int(low, 16)
+    return parse_lsn(text) if text else None
 
 
 def with_role(look: t.Mapping[str, t.Any], role: str) -> list[str]:

@@ -54,11 +54,15 @@ def revoked_serials(text: str) -> list[int]:
     if not text.strip():
         return []
     if CRYPTOGRAPHY_ERROR:
-        raise AnsibleFilterError("the controller needs the Python package cryptography") from CRYPTOGRAPHY_ERROR
+        raise AnsibleFilterError(
+            "the filter duplex.failover.revoked_serials needs the Python package cryptography on the controller"
+        ) from CRYPTOGRAPHY_ERROR
     try:
         return [entry.serial_number for entry in x509.load_pem_x509_crl(text.encode())]
     except ValueError as exc:
-        raise AnsibleFilterError(f"the list of revoked certificates cannot be read: {exc}") from exc
+        raise AnsibleFilterError(
+            f"the list of revoked certificates cannot be read: {exc}; restore ca.crl of the site below its site_pki_dir"
+        ) from exc
 
 
 class FilterModule:

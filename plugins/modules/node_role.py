@@ -62,7 +62,6 @@ options:
     type: list
     elements: str
     default: []
-    version_added: 0.2.0
   timeout:
     description: How long to wait for what is at work on the node, or to follow the handover, in seconds.
     type: int

@@ -41,7 +41,8 @@ class Unit:
             try:
                 progress: dict[str, t.Any] = json.loads(text)
             except ValueError as exc:
-                raise AnsibleActionFail(f"'duplexctl join --progress' said: {text.strip() or 'nothing'}") from exc
+                said = text.strip() or "nothing"
+                raise AnsibleActionFail(f"'duplexctl join --progress' said: {said}; {self.help}") from exc
             message = progress.get("message") or ""
             if message and message != shown:
                 self._show(message)

@@ -12,6 +12,7 @@ import socket
 import typing as t
 
 from . import diverged, failover, follow, gate, join, observe, rejoin, returning, startup, status, takeover
+from .activation import Answer
 from .decide import TABLE
 from .errors import FailoverError
 from .model import Role
@@ -175,7 +176,7 @@ def _activate(ports: Ports, arguments: argparse.Namespace, out: t.TextIO) -> int
     if arguments.dry_run:
         seen = failover.look(ports, order)
         out.write("\n".join((f"{seen.decision.answer.value}: {seen.decision.reason}", *seen.tried)) + "\n")
-        return 0
+        return 1 if seen.decision.answer is Answer.REFUSE else 0
     out.write(describe_order(failover.activate(ports, order, timeout=arguments.timeout)))
     return 0
 

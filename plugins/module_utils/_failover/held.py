@@ -35,7 +35,7 @@ class HeldAddress:
         with contextlib.ExitStack() as opened:
             self._packets = opened.enter_context(socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0))
             self._packets.bind((device, 0))
-            mac = ":".join(f"{octet:02x}" for octet in self._packets.getsockname()[4])
+            mac = frames.mac_text(self._packets.getsockname()[4])
             self._frames = frames.announcement(mac=mac, address=address)
             self._routes = rtnetlink.Routes(device, timeout=CHANGE_TIMEOUT)
             opened.callback(self._routes.close)

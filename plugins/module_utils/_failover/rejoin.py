@@ -41,7 +41,7 @@ class CannotRewind(FailoverError):
 def look(ports: Ports, *, wanted: Way | None = None, broken: bool = False) -> Facts:
     """Observe what the plan depends on; changes nothing."""
     mine = observe.own(ports)
-    peer = _peer(ports)
+    peer, silence = _peer(ports)
     disk = datadir.look(ports)
     rebuild = ports.state.rebuild()
     seen, error = None, ""
@@ -69,6 +69,7 @@ def look(ports: Ports, *, wanted: Way | None = None, broken: bool = False) -> Fa
         kept=diverged.kept(ports.state.diverged()),
         peer_role=None if peer is None else peer.role,
         peer_data=None if peer is None else peer.data,
+        peer_silence="" if peer is not None else silence,
         source=seen,
         source_error=error,
         wanted=wanted,
@@ -78,20 +79,21 @@ def look(ports: Ports, *, wanted: Way | None = None, broken: bool = False) -> Fa
     return dataclasses.replace(facts, kept="") if known else facts
 
 
-def _peer(ports: Ports) -> PeerFacts | None:
-    """What the peer says, asked for some seconds: its service may be restarting at this moment."""
+def _peer(ports: Ports) -> tuple[PeerFacts | None, str]:
+    """What the peer says, or why it says nothing; asked for some seconds: its service may be restarting now."""
     deadline = ports.clock.monotonic() + PEER_PATIENCE
     while True:
-        peer, _reply = observe.peer(ports)
+        peer, reply = observe.peer(ports)
         if peer is not None or ports.clock.monotonic() > deadline:
-            return peer
+            return peer, reply
         ports.clock.sleep(PAUSE)
 
 
 def rejoin(ports: Ports, *, wanted: Way | None = None) -> Plan:
     """Make this node a standby of its peer, by the way that the plan finds; returns what was done.
 
-    FailoverError says what stands in the way. Whatever it was, the data that was here is here still, or aside.
+    FailoverError says what stands in the way. Whatever it was, the data that was here is here still, or aside; of a
+    rewind that was interrupted, the WAL that only this node had is.
     """
     try:
         with alone(ports, Work.REJOIN):

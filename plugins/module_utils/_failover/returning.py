@@ -60,7 +60,6 @@ class Server(str, enum.Enum):
 class Source:
     """What the active node's PostgreSQL shows to a node that comes back; sizes in bytes."""
 
-    timeline: int
     oldest_wal: Lsn
     size: int
 
@@ -90,6 +89,8 @@ class Facts:
     """None when the peer is silent."""
     peer_data: Data | None
     source: Source | None
+    peer_silence: str = ""
+    """What asking the silent peer came to."""
     source_error: str = ""
     rewind_error: str = ""
     """Why pg_rewind will not do, found in a rehearsal."""
@@ -261,9 +262,9 @@ TABLE: tuple[Row, ...] = (
         lambda facts: facts.peer_role is not Role.ACTIVE or facts.peer_data is None or not facts.peer_data.lineage,
         Way.REFUSE,
         lambda facts: (
-            "the peer does not answer"
+            f"the peer does not answer ({facts.peer_silence}): 'duplexctl peer' here tries both ways to it"
             if facts.peer_role is None
-            else f"the peer is {facts.peer_role.value}"
+            else f"the peer is {facts.peer_role.value}: run this again once it is active ('duplexctl status' there)"
             if facts.peer_role is not Role.ACTIVE
             else "the peer's data cannot be read at this moment"
         ),

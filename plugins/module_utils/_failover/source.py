@@ -24,7 +24,6 @@ CHECKPOINT_PATIENCE = 600.0
 LOOK = """
 SELECT json_build_object(
   'in_recovery', pg_is_in_recovery(),
-  'timeline', (SELECT timeline_id FROM pg_control_checkpoint()),
   'segment_size', (SELECT bytes_per_wal_segment FROM pg_control_init()),
   'wal', (SELECT json_agg(name) FROM pg_ls_dir('pg_wal', true, false) AS name),
   'size', (SELECT sum(pg_database_size(oid)) FROM pg_database
@@ -64,7 +63,7 @@ def look(config: SiteConfig) -> Source:
     if values["in_recovery"]:
         raise DatabaseError(f"PostgreSQL on {config.peer.inventory_hostname} is a standby")
     begin = oldest(values["wal"] or (), segment_size=int(values["segment_size"]))
-    return Source(timeline=int(values["timeline"]), oldest_wal=begin, size=int(values["size"] or 0))
+    return Source(oldest_wal=begin, size=int(values["size"] or 0))
 
 
 def checkpoint(config: SiteConfig) -> int:

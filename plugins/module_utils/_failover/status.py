@@ -35,9 +35,10 @@ class Alarm:
 def document(ports: Ports) -> dict[str, t.Any]:
     """Everything that `duplexctl status --json` and the module node_info return; reads only.
 
-    Keys: schema, version, site, node, role, reason, handover (null without one under way or in doubt), shared_address,
-    unique_address, database, replication, peer, media (null without a media server), alarms (each level, name, text)
-    and level, the worst of them: ok, warning or critical.
+    Keys: schema, version, site, node, node_number, role, reason, since (null without a settled role), hold (its reason,
+    empty without one), handover (null without one under way or in doubt), shared_address, unique_address, database,
+    replication, peer, media (null without a media server), alarms (each level, name, text) and level, the worst of
+    them: ok, warning or critical.
     """
     mine = observe.own(ports)
     peer, silence = observe.peer(ports)
@@ -366,8 +367,11 @@ def for_unconfigured(exc: FailoverError, *, node: str) -> dict[str, t.Any]:
         "version": VERSION,
         "site": None,
         "node": node,
+        "node_number": None,
         "role": Role.UNJOINED.value,
         "reason": str(exc),
+        "since": None,
+        "hold": "",
         "handover": None,
         "shared_address": None,
         "unique_address": None,

@@ -27,7 +27,7 @@ def site(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> SimulatedSi
     site = SimulatedSite(tmp_path)
     site.build()
     monkeypatch.setattr(datadir, "look", lambda ports: datadir.Disk(True, 16 << 20, 0, 1 << 20, 1 << 40))
-    monkeypatch.setattr(source, "look", lambda config: returning.Source(1, 0, 1 << 20))
+    monkeypatch.setattr(source, "look", lambda config: returning.Source(0, 1 << 20))
     return site
 
 

@@ -267,7 +267,7 @@ def test_activate_tells_what_it_found_and_what_it_did(duplexctl: t.Callable[...,
     two.serve()
     one.power_off()
     foreseen = duplexctl(two, "activate", "--dry-run")
-    assert foreseen.status == 0 and foreseen.out.startswith("refuse: london-1 is silent")
+    assert foreseen.status == 1 and foreseen.out.startswith("refuse: london-1 is silent")
     assert "no answer within 2 s\nPostgreSQL: connection timed out" in foreseen.out and two.postgres.recovering
     refused = duplexctl(two, "activate")
     assert refused.status == 1 and "--peer-is-off london-1" in refused.err
@@ -295,7 +295,7 @@ def parted(site: SimulatedSite, monkeypatch: pytest.MonkeyPatch) -> SimulatedNod
     two.postgres.end += 500
     two.state.upstream.unlink()
     monkeypatch.setattr(datadir, "look", lambda ports: datadir.Disk(True, 16 << 20, 0, 1 << 20, 1 << 40))
-    monkeypatch.setattr(source, "look", lambda config: returning.Source(2, 0, 1 << 20))
+    monkeypatch.setattr(source, "look", lambda config: returning.Source(0, 1 << 20))
     return two
 
 
@@ -331,6 +331,6 @@ def test_a_node_that_has_nothing_of_its_own_says_so(
     duplexctl: t.Callable[..., Called], site: SimulatedSite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _one, two = site.build()
-    monkeypatch.setattr(source, "look", lambda config: returning.Source(1, 0, 1 << 20))
+    monkeypatch.setattr(source, "look", lambda config: returning.Source(0, 1 << 20))
     assert duplexctl(two, "diverged").out.startswith("nothing: ")
     assert duplexctl(two, "rejoin").out.startswith("nothing: this node follows the active one")

@@ -164,7 +164,7 @@ class Return:
             raising=False,
         )
         monkeypatch.setattr(datadir, "look", lambda ports: self.disk)
-        monkeypatch.setattr(source, "look", lambda config: Source(self.peer.postgres.timeline, 0, GB))
+        monkeypatch.setattr(source, "look", lambda config: Source(0, GB))
         monkeypatch.setattr(source, "checkpoint", lambda config: self.peer.postgres.timeline)
         monkeypatch.setattr(rewind, "rehearse", rehearse)
         monkeypatch.setattr(rewind, "redo", lambda ports, rehearsal: rehearsal.checkpoint - 50)
@@ -270,7 +270,7 @@ def test_a_node_that_was_away_too_long_is_cloned_and_leaves_nothing(
     back: Return, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     back.node.postgres.end -= 500
-    monkeypatch.setattr(source, "look", lambda config: Source(2, 1 << 30, GB))
+    monkeypatch.setattr(source, "look", lambda config: Source(1 << 30, GB))
     assert back.rejoin().way is Way.CLONE
     back.is_through()
     assert back.beside == {} and back.node.state.diverged() is None
@@ -417,9 +417,7 @@ def points_of(root: pathlib.Path, story: str) -> int:
 def tell(back: Return, story: str, monkeypatch: pytest.MonkeyPatch) -> None:
     STORIES[story](back)
     if story.startswith("clone of"):
-        monkeypatch.setattr(
-            source, "look", lambda config: Source(2, 1 << 30 if back.node.postgres.end < 2000 else 0, GB)
-        )
+        monkeypatch.setattr(source, "look", lambda config: Source(1 << 30 if back.node.postgres.end < 2000 else 0, GB))
     back.points = 0
     back.rejoin()
 

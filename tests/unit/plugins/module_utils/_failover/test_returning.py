@@ -71,7 +71,7 @@ DEFAULT = Facts(
     kept="",
     peer_role=Role.ACTIVE,
     peer_data=PEER,
-    source=Source(timeline=2, oldest_wal=1000, size=GB),
+    source=Source(oldest_wal=1000, size=GB),
 )
 
 
@@ -90,12 +90,12 @@ CASES: list[tuple[str, Facts, Way]] = [
     ("streaming and busy: nothing", facts("the same", streams=True, server=Server.BEHIND), Way.NOTHING),
     ("streaming without a role: follow", facts("the same", streams=True, role=Role.STARTING), Way.FOLLOW),
     ("streaming, and a clone is wanted", facts("the same", streams=True, wanted=Way.CLONE), Way.CLONE),
-    ("away too long", facts("behind", source=Source(2, 5001, GB)), Way.CLONE),
+    ("away too long", facts("behind", source=Source(5001, GB)), Way.CLONE),
     ("does not run", facts("unreadable", server=Server.BEHIND), Way.START),
     ("does not start", facts("unreadable", server=Server.BROKEN), Way.CLONE),
     ("no hints", facts(hints=False), Way.CLONE),
     ("own WAL gone", facts(oldest_wal=5001), Way.CLONE),
-    ("the active node's WAL gone", facts(source=Source(2, 5001, GB)), Way.CLONE),
+    ("the active node's WAL gone", facts(source=Source(5001, GB)), Way.CLONE),
     ("duplex_rewind is not let in", facts(source=None, source_error="no such role"), Way.CLONE),
     ("the rehearsal failed", facts(rewind_error="could not open file"), Way.CLONE),
     ("a timeline without promotion", facts(timeline=3), Way.CLONE),
@@ -140,7 +140,7 @@ def test_the_way_of_each_case(given: Facts, way: Way) -> None:
 
 
 def every_combination() -> t.Iterator[tuple[str, Facts]]:
-    sources = (None, Source(2, 1000, GB), Source(2, 6000, GB))
+    sources = (None, Source(1000, GB), Source(6000, GB))
     peers: tuple[tuple[Role | None, Data | None], ...] = ((None, None), (Role.STANDBY, PEER), (Role.ACTIVE, PEER))
     roles = (Role.STANDBY, Role.STOPPED, Role.ACTIVE, Role.UNJOINED)
     product = itertools.product(
