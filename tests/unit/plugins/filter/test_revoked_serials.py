@@ -9,12 +9,11 @@ import datetime
 
 import pytest
 from ansible.errors import AnsibleFilterError
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
-x509 = pytest.importorskip("cryptography.x509")
-from cryptography.hazmat.primitives import hashes, serialization  # noqa: E402
-from cryptography.hazmat.primitives.asymmetric import ec  # noqa: E402
-
-from ansible_collections.duplex.failover.plugins.filter.revoked_serials import revoked_serials  # noqa: E402
+from ansible_collections.duplex.failover.plugins.filter.revoked_serials import revoked_serials
 
 
 def list_of(*serials: int) -> str:

@@ -15,12 +15,11 @@ import typing as t
 
 import pytest
 from ansible.module_utils.testing import patch_module_args
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
-x509 = pytest.importorskip("cryptography.x509")
-from cryptography.hazmat.primitives import hashes, serialization  # noqa: E402
-from cryptography.hazmat.primitives.asymmetric import ec  # noqa: E402
-
-from ansible_collections.duplex.failover.plugins.modules import node_certificate  # noqa: E402
+from ansible_collections.duplex.failover.plugins.modules import node_certificate
 
 OLD = {"ca.crt": "old authority\n", "node.crt": "old certificate\n", "node.key": "old key\n"}
 

@@ -28,8 +28,8 @@ def data(tmp_path: pathlib.Path) -> pathlib.Path:
 def node(tmp_path: pathlib.Path, data: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> SimulatedNode:
     """Node 2 of a site, whose active peer can be cloned into real directories."""
     _one, two = SimulatedSite(tmp_path / "site").build()
-    two.postgres.data_directory = data  # type: ignore[attr-defined]
-    two.postgres.system_identifier_on_disk = lambda *, directory: "7001"  # type: ignore[attr-defined]
+    two.postgres.data_directory = data
+    two.postgres.system_identifier_on_disk = lambda *, directory: "7001"
 
     def base_backup(ports: t.Any, fresh: pathlib.Path) -> None:
         fresh.mkdir()

@@ -16,23 +16,22 @@ import time
 import typing as t
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
-x509 = pytest.importorskip("cryptography.x509")
-from cryptography.hazmat.primitives import hashes, serialization  # noqa: E402
-from cryptography.hazmat.primitives.asymmetric import ec  # noqa: E402
-
-from ansible_collections.duplex.failover.plugins.module_utils._failover import (  # noqa: E402
+from ansible_collections.duplex.failover.plugins.module_utils._failover import (
     config,
     listener,
     messages,
     peer,
     tls,
 )
-from ansible_collections.duplex.failover.plugins.module_utils._failover.errors import (  # noqa: E402
+from ansible_collections.duplex.failover.plugins.module_utils._failover.errors import (
     FailoverError,
     PeerSilent,
 )
-from ansible_collections.duplex.failover.plugins.module_utils._failover.handover import Answer  # noqa: E402
+from ansible_collections.duplex.failover.plugins.module_utils._failover.handover import Answer
 
 ONE, TWO = "london-1.example.com", "london-2.example.com"
 NOW = datetime.datetime.now(tz=datetime.timezone.utc)

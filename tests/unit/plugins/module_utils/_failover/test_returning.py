@@ -193,7 +193,7 @@ def test_no_combination_of_facts_costs_data() -> None:
             assert found.diverged is not None and found.diverged.bytes == 6000 - min(
                 fork.fork
                 for fork in (TAKEN, ALONE, LATER)
-                if fork is TAKEN or fork in given.data.lineage  # type: ignore[union-attr]
+                if fork is TAKEN or fork in given.data.lineage
             )
         if found.way in (Way.FOLLOW, Way.NOTHING):
             assert relation in (Relation.SAME, Relation.PREFIX)

@@ -58,7 +58,7 @@ SLOW = 0.25
 class NodePorts(SimulatedPorts):
     """Ports on the simulated network."""
 
-    node: Node  # type: ignore[assignment]
+    node: Node
 
     def link(self) -> Link:
         return Link(up=True, carrier=self.node.carrier, mac=self.node.mac)

@@ -25,7 +25,7 @@ SHOWN = 5
 
 def broken_seeds(seeds: range) -> tuple[int, list[tuple[int, str]]]:
     """Play the stories of a chunk; gives their number, and what was broken by which seed."""
-    identity = multiprocessing.current_process()._identity  # type: ignore[attr-defined]
+    identity = multiprocessing.current_process()._identity
     with pinned(identity[0]):
         outcomes = [story.play(seed) for seed in seeds]
     return len(seeds), [(outcome.seed, outcome.broken) for outcome in outcomes if outcome.broken]

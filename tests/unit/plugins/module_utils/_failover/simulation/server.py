@@ -38,7 +38,7 @@ PROMOTIONS = (PROMOTE_SECONDS,) * 6 + (0.4, 3.0)
 class Server(SimulatedPostgres):
     """The cluster of a node; what it does by itself happens at its time, whoever looks."""
 
-    _node: Node  # type: ignore[assignment]
+    _node: Node
 
     def __init__(self, node: Node) -> None:
         super().__init__(t.cast("t.Any", node))
