@@ -191,9 +191,7 @@ def test_no_combination_of_facts_costs_data() -> None:
             assert given.free >= returning.clone_needs(given)
         if found.way in (Way.REWIND, Way.CLONE) and own in DIVERGED:
             assert found.diverged is not None and found.diverged.bytes == 6000 - min(
-                fork.fork
-                for fork in (TAKEN, ALONE, LATER)
-                if fork is TAKEN or fork in given.data.lineage
+                fork.fork for fork in (TAKEN, ALONE, LATER) if fork is TAKEN or fork in given.data.lineage
             )
         if found.way in (Way.FOLLOW, Way.NOTHING):
             assert relation in (Relation.SAME, Relation.PREFIX)
