@@ -18,6 +18,8 @@ from .run import say
 if t.TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from ..tests.lab.playbook import Rerun
+
 FORMAT = 1
 SITES = (1, 2, 4)
 RERUNS = 2
@@ -52,9 +54,9 @@ def measure(sites: int) -> dict[str, t.Any]:
     return {"sites": sites, "converge": round(converge.seconds, 1), "reruns": reruns}
 
 
-def play(*arguments: t.Any) -> harness.Rerun:
+def play(*arguments: t.Any) -> Rerun:
     """Run a playbook on all sites of the lab; one that fails is a ScaleError with its last lines."""
-    done = harness.Playbook(*arguments).wait(timeout=LIMIT)
+    done = harness.play(*arguments, timeout=LIMIT)
     if done.completed.status:
         last = "\n".join(done.completed.said.splitlines()[-40:])
         raise ScaleError(f"{arguments[0]} ended with status {done.completed.status}:\n{last}")

@@ -48,11 +48,17 @@ def site() -> Site:
 
 
 @pytest.fixture
-def account(site: Site) -> dict[str, t.Any]:
-    """Leave something in the application, insert rows while both nodes are up, and wait until both have them."""
+def rows(site: Site) -> dict[str, t.Any]:
+    """Insert rows while both nodes are up, and wait until both have them."""
     site.settle(within=BOOT)
-    site.meet()
     written = site.insert(seconds=1)
     assert written["failed"] == 0, written["errors"]
     wait_until("all rows on the standby", lambda: site.has_all(site.standby(), written))
     return written
+
+
+@pytest.fixture
+def account(site: Site, rows: dict[str, t.Any]) -> dict[str, t.Any]:
+    """Leave something in the application, too."""
+    site.meet()
+    return rows

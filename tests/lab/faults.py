@@ -98,8 +98,8 @@ class Fault:
 
     `ends` is where the role has to be: forward, back, or either where both are right. `repair` is what an operator
     does, in the field or by the command that Duplex names. `says` is in what a run shows that fails all the same; the
-    repair then comes after the run. `lossy`: a node that has acknowledged something is cut off, and the other one takes
-    the role as startup_policy says.
+    repair then comes after the run. `may_say`: the same, where a run may also end well. `lossy`: a node that has
+    acknowledged something is cut off, and the other one takes the role as startup_policy says.
     """
 
     name: str
@@ -109,6 +109,7 @@ class Fault:
     damage: Callable[[Scene], None] | None = None
     repair: Callable[[Scene], None] | None = None
     says: str = ""
+    may_say: str = ""
     lossy: bool = False
 
     @property
@@ -294,7 +295,14 @@ IN_CAMPAIGN = (
         "power of the old active cut when it has given up", DEMOTING, "after:given up", "either", power_off, power_on
     ),
     Fault(
-        "power of the old active cut when it sent the LSN", DEMOTING, "end:hand over", "forward", power_off, power_on
+        "power of the old active cut when it sent the LSN",
+        DEMOTING,
+        "end:hand over",
+        "forward",
+        power_off,
+        power_on,
+        # It follows again by itself, and the run may end before it does.
+        may_say="the site is unprotected",
     ),
     Fault(
         "power of the new active cut with the LSN", PROMOTING, "begin:catch-up", "back", power_off_for_good, power_on

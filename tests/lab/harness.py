@@ -6,25 +6,24 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import json
 import os
 import pathlib
-import re
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
 import time
 import typing as t
 
+from .playbook import CHECKOUT, Completed, Playbook, environment
+
 if t.TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-CHECKOUT = pathlib.Path(__file__).resolve().parents[2]
+    from .playbook import Rerun
+
 EXAMPLE = CHECKOUT / "examples" / "conferencing"
-INVENTORIES = (CHECKOUT / "inventory" / "lab", CHECKOUT / "molecule" / "shared" / "settings.yml")
 
 SHARED_HOSTNAME = "london.example.com"
 SHARED_ADDRESS = "198.51.100.10"
@@ -65,26 +64,6 @@ LEDGER_SCHEMA = """
 """
 
 
-@dataclasses.dataclass(frozen=True)
-class Completed:
-    """What a command left behind."""
-
-    status: int
-    stdout: str
-    stderr: str
-
-    @property
-    def said(self) -> str:
-        """All of its output."""
-        return f"{self.stdout}\n{self.stderr}".strip()
-
-
-def environment() -> dict[str, str]:
-    """Give what the user has set and molecule has not."""
-    own = {name: value for name, value in os.environ.items() if not name.startswith(("ANSIBLE_", "MOLECULE_"))}
-    return own | {"ANSIBLE_NOCOLOR": "true"}
-
-
 def run(
     *argv: str | pathlib.Path, timeout: float = COMMAND_LIMIT, check: bool = True, stdin: str | None = None
 ) -> Completed:
@@ -116,6 +95,11 @@ def on(
 ) -> Completed:
     """Run a command on a host of the lab, as root."""
     return run("tools/lab", "exec", host, "--", *argv, timeout=timeout, check=check, stdin=stdin)
+
+
+def play(path: pathlib.Path, *arguments: str, timeout: float = LAB_LIMIT) -> Rerun:
+    """Run a playbook to its end as an operator does."""
+    return Playbook(path, *arguments).wait(timeout=timeout)
 
 
 def authority() -> pathlib.Path:
@@ -155,6 +139,20 @@ def alarms(node: str) -> list[str]:
     return [alarm["name"] for alarm in status(node)["alarms"]]
 
 
+def content(*nodes: str) -> bool:
+    """Tell whether nodes (all of them, if none is named) say that all is well; else raise with their complaints."""
+    for node in nodes or NODES:
+        seen = status(node)
+        if seen["alarms"] or seen["exit_status"]:
+            raise AssertionError(f"{node}: exit status {seen['exit_status']}, {seen['alarms']}")
+    return True
+
+
+def processes(node: str, *units: str) -> str:
+    """Give what tells a restart of units on a node."""
+    return on(node, "systemctl", "show", "--property=Id,MainPID,ActiveEnterTimestamp", *units).stdout
+
+
 def writable() -> list[str]:
     """Give the nodes whose database takes writes."""
     return [node for node in NODES if psql(node, "SELECT pg_is_in_recovery()").stdout.strip() == "f"]
@@ -185,7 +183,7 @@ def _last_words(node: str) -> str:
     return found.stdout + found.stderr
 
 
-def wait_until(what: str, condition: Callable[[], bool], *, within: float = PATIENCE) -> float:
+def wait_until(what: str, condition: Callable[[], object], *, within: float = PATIENCE) -> float:
     """Wait until a condition holds, and give the seconds that it took."""
     begin = time.monotonic()
     reason = "it did not hold"
@@ -229,15 +227,24 @@ class Site:
 
         def agreed() -> bool:
             nonlocal active
-            active = self.active()
-            standby = self.peer_of(active)
-            roles = {node: status(node)["role"] for node in NODES}
-            if roles != {active: "active", standby: "standby"}:
-                raise AssertionError(f"{active} answers for the shared address, the nodes say {roles}")
-            return self.replicates(standby)
+            active = self.agrees()
+            return self.replicates(self.peer_of(active))
 
         wait_until("one active node, the other follows it", agreed, within=within)
         return active
+
+    def agrees(self) -> str:
+        """Give the active node, on which network and both nodes agree, whatever replication does; else raise."""
+        active = self.active()
+        roles = {node: role(node) for node in NODES}
+        if roles != {active: "active", self.peer_of(active): "standby"}:
+            raise AssertionError(f"{active} answers for the shared address, the nodes say {roles}")
+        return active
+
+    def processes(self) -> dict[str, str]:
+        """Give the processes that nobody may notice a restart of: PostgreSQL, the resident service, the application."""
+        found = {node: processes(node, "postgresql@15-main.service", "duplex.service") for node in NODES}
+        return {**found, "application": processes(self.active(), "prosody.service")}
 
     def replicates(self, standby: str) -> bool:
         """Tell whether a standby receives from its peer."""
@@ -345,92 +352,15 @@ class Site:
 
     def converge(self, *arguments: str) -> Rerun:
         """Run the example's site.yml as an operator does."""
-        return Playbook(EXAMPLE / "site.yml", *arguments).wait(timeout=LAB_LIMIT)
+        return play(EXAMPLE / "site.yml", *arguments)
 
     def switchover(self, *arguments: str, timeout: float = LAB_LIMIT) -> Rerun:
         """Run switchover.yml as an operator does."""
-        return Playbook(CHECKOUT / "switchover.yml", "--limit=london", *arguments).wait(timeout=timeout)
+        return play(CHECKOUT / "switchover.yml", "--limit=london", *arguments, timeout=timeout)
 
     def failover(self, *arguments: str, timeout: float = LAB_LIMIT) -> Rerun:
         """Run failover.yml as an operator does."""
-        return Playbook(CHECKOUT / "failover.yml", "--limit=london", *arguments).wait(timeout=timeout)
-
-
-class Playbook:
-    """A run of ansible-playbook that goes on beside the test."""
-
-    def __init__(self, path: pathlib.Path, *arguments: str) -> None:
-        inventories = [f"--inventory={inventory}" for inventory in INVENTORIES]
-        ansible = pathlib.Path(sys.executable).with_name("ansible-playbook")
-        handle, path_of_output = tempfile.mkstemp(prefix="duplex-playbook.")
-        self._output = pathlib.Path(path_of_output)
-        self._begin = time.monotonic()
-        try:
-            self._process = subprocess.Popen(
-                [ansible, *inventories, path, *arguments],
-                cwd=CHECKOUT,
-                env=environment(),
-                stdin=subprocess.DEVNULL,
-                stdout=handle,
-                stderr=subprocess.STDOUT,
-                # All of it can be killed as one, as the controller's death would.
-                start_new_session=True,
-            )
-        finally:
-            os.close(handle)
-
-    @property
-    def said(self) -> str:
-        """All of its output so far."""
-        return self._output.read_text(encoding="utf-8")
-
-    @property
-    def ended(self) -> bool:
-        """Tell whether it has come to its end."""
-        return self._process.poll() is not None
-
-    def wait(self, *, timeout: float) -> Rerun:
-        """Wait for its end; after the timeout it is killed."""
-        try:
-            self._process.wait(timeout)
-        except subprocess.TimeoutExpired:
-            self.kill()
-            raise AssertionError(f"ansible-playbook was not done within {timeout:.0f} s:\n{self.said}") from None
-        seconds, said = time.monotonic() - self._begin, self.said
-        self._output.unlink()
-        return Rerun(Completed(self._process.returncode, said, ""), seconds)
-
-    def kill(self) -> None:
-        """Kill it with all its processes, from one moment to the next."""
-        # It may have come to its end a moment before.
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait()
-
-
-@dataclasses.dataclass(frozen=True)
-class Rerun:
-    """What a run of a playbook did."""
-
-    completed: Completed = dataclasses.field(repr=False)
-    seconds: float
-
-    @property
-    def recap(self) -> dict[str, int]:
-        """The number of changes on each host."""
-        found = re.findall(r"^(\S+)\s*: ok=\d+\s+changed=(\d+)", self.completed.stdout, flags=re.MULTILINE)
-        return {host: int(count) for host, count in found}
-
-    @property
-    def changed(self) -> list[str]:
-        """The tasks that changed something, with the host."""
-        task, found = "", []
-        for line in self.completed.stdout.splitlines():
-            if line.startswith(("TASK [", "RUNNING HANDLER [")):
-                task = line.partition("[")[2].rpartition("]")[0]
-            elif line.startswith("changed: ["):
-                found.append(f"{line.partition('[')[2].partition(']')[0]}: {task}")
-        return found
+        return play(CHECKOUT / "failover.yml", "--limit=london", *arguments, timeout=timeout)
 
 
 @contextlib.contextmanager

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import typing as t
+from concurrent import futures
 
 import pytest
 
@@ -28,9 +29,9 @@ OWNS = """
     ip -brief address show eth0 | grep -q '198.51.100.10/' && echo address
     runuser -u postgres -- psql --no-psqlrc -tAc 'SELECT pg_is_in_recovery()' 2>&1 | grep -qx f && echo writable
     grep -qs '"role": "active"' /run/duplex/role.json && echo active
-    true
+    echo asked
 """
-ALL_OF_IT = {"address", "writable", "active"}
+ALL_OF_IT = {"asked", "address", "writable", "active"}
 # In the order in which a check comes to them, also one that takes up what the one before it has left.
 BEGINNING = ("begin:check", "end:look")
 TO_STANDBY = (
@@ -77,15 +78,14 @@ def asked() -> Iterator[dict[str, set[str]]]:
             seen[node].update(on(node, "sh", "-c", OWNS, check=False).stdout.split())
             enough.wait(0.2)
 
-    threads = [threading.Thread(target=ask, args=(node,)) for node in NODES]
-    for thread in threads:
-        thread.start()
-    try:
-        yield seen
-    finally:
-        enough.set()
-        for thread in threads:
-            thread.join()
+    with futures.ThreadPoolExecutor() as askers:
+        asking = [askers.submit(ask, node) for node in NODES]
+        try:
+            yield seen
+        finally:
+            enough.set()
+    for each in asking:
+        each.result()
 
 
 def test_both_nodes_boot_where_nobody_else_is(site: Site, account: dict[str, t.Any]) -> None:
@@ -100,7 +100,7 @@ def test_both_nodes_boot_where_nobody_else_is(site: Site, account: dict[str, t.A
             wait_until("it has all that an owner has", lambda: seen[active] == ALL_OF_IT)
             wait_until("the other follows", lambda: site.replicates(site.peer_of(active)))
         assert writable() == [active]
-        assert seen == {active: ALL_OF_IT, site.peer_of(active): set()}
+        assert seen == {active: ALL_OF_IT, site.peer_of(active): {"asked"}}
     assert site.settle() == active
     site.serves(account)
 

@@ -19,6 +19,7 @@ import yaml
 
 from . import harness
 from .harness import CHECKOUT, NODES, on, wait_until
+from .playbook import Completed, Rerun
 
 if t.TYPE_CHECKING:
     from .harness import Site
@@ -109,7 +110,7 @@ class Runner:
 
     def changes(self) -> dict[str, int]:
         """Give the number of changes on each host, by the recap of the last run."""
-        return harness.Rerun(harness.Completed(0, self.said, ""), 0).recap
+        return Rerun(Completed(0, self.said, ""), 0).recap
 
 
 @pytest.fixture(scope="module")

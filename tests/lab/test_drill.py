@@ -12,15 +12,16 @@ import typing as t
 import pytest
 
 from . import harness
-from .harness import CHECKOUT, NODES, Playbook, on, wait_until
+from .harness import CHECKOUT, NODES, on, wait_until
 
 if t.TYPE_CHECKING:
-    from .harness import Rerun, Site
+    from .harness import Site
+    from .playbook import Rerun
 
 
 def drill(*arguments: str) -> Rerun:
     """Run drill.yml as an operator does."""
-    return Playbook(CHECKOUT / "playbooks" / "drill.yml", "--limit=london", *arguments).wait(timeout=harness.LAB_LIMIT)
+    return harness.play(CHECKOUT / "playbooks" / "drill.yml", "--limit=london", *arguments)
 
 
 def test_a_drill_exchanges_the_roles_there_and_back_and_proves_it(site: Site, tmp_path: pathlib.Path) -> None:

@@ -7,25 +7,13 @@ from __future__ import annotations
 
 import typing as t
 
-import pytest
-
 from . import harness
-from .harness import BOOT, lab, on, role, wait_until
+from .harness import lab, on, role, wait_until
 
 if t.TYPE_CHECKING:
     from .harness import Completed, Site
 
 PROGRAMS = ("duplex.service", "postgresql@15-main.service")
-
-
-@pytest.fixture
-def rows(site: Site) -> dict[str, t.Any]:
-    """Insert rows while both nodes are up, and wait until both have them."""
-    site.settle(within=BOOT)
-    written = site.insert(seconds=1)
-    assert written["failed"] == 0, written["errors"]
-    wait_until("all rows on the standby", lambda: site.has_all(site.standby(), written))
-    return written
 
 
 def duplexctl(node: str, *arguments: str) -> Completed:
@@ -100,7 +88,7 @@ def test_a_failover_from_a_node_that_can_be_reached_loses_nothing(site: Site, ro
 def test_a_held_node_does_not_become_active(site: Site, rows: dict[str, t.Any]) -> None:
     active, standby = site.active(), site.standby()
     assert duplexctl(standby, "hold", "--reason", "new disk").status == 0
-    assert "hold" in [alarm["name"] for alarm in harness.status(standby)["alarms"]]
+    assert "hold" in harness.alarms(standby)
     lab("power-off", active)
     refused = duplexctl(standby, "activate", "--peer-is-off", active)
     assert refused.status == 1 and "duplexctl release" in refused.stderr, refused.said

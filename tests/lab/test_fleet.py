@@ -5,10 +5,15 @@
 
 from __future__ import annotations
 
+import typing as t
+
 import pytest
 
 from . import harness
-from .harness import CHECKOUT, Playbook, on, wait_until
+from .harness import CHECKOUT, on, wait_until
+
+if t.TYPE_CHECKING:
+    from .playbook import Rerun
 
 STATUS = CHECKOUT / "playbooks" / "status.yml"
 LIMIT = 1200
@@ -23,14 +28,14 @@ def bare_sites() -> None:
     harness.lab("up", "--sites=2")
 
 
-def converge() -> harness.Rerun:
+def converge() -> Rerun:
     """Run the example's site.yml on both sites."""
-    return Playbook(harness.EXAMPLE / "site.yml", "--forks=2").wait(timeout=LIMIT)
+    return harness.play(harness.EXAMPLE / "site.yml", "--forks=2", timeout=LIMIT)
 
 
 def is_well(site: str) -> bool:
     """Tell whether the gate is open for a site."""
-    gate = Playbook(STATUS, f"--limit={site}", "-e", "status_fail_on=warning").wait(timeout=LIMIT)
+    gate = harness.play(STATUS, f"--limit={site}", "-e", "status_fail_on=warning", timeout=LIMIT)
     return gate.completed.status == 0
 
 

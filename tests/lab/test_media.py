@@ -67,7 +67,7 @@ def seen(node: str) -> dict[str, t.Any]:
 
 def content() -> None:
     """Wait until both nodes say that all is well, their media servers included."""
-    wait_until("both nodes are content", lambda: [harness.status(node)["exit_status"] for node in NODES] == [0, 0])
+    wait_until("both nodes are content", harness.content)
 
 
 @contextlib.contextmanager

@@ -55,7 +55,7 @@ def test_two_histories_of_one_timeline_are_told_apart(site: Site, account: dict[
     assert first["lineage"] != second["lineage"]
 
     lab("power-on", *NODES)
-    wait_until("one active node and one standby", lambda: one_active_one_standby(site), within=BOOT + GRACE)
+    wait_until("one active node and one standby", site.agrees, within=BOOT + GRACE)
     standby = site.standby()
     wait_until(f"an alarm on {standby}", lambda: "diverged" in alarms(standby))
     assert harness.status(standby)["exit_status"] == 2
@@ -71,9 +71,3 @@ def test_two_histories_of_one_timeline_are_told_apart(site: Site, account: dict[
     site.settle(within=BOOT)
     on(standby, "duplexctl", "diverged", "purge")
     assert mark in site.ledger(standby, f"only on {site.peer_of(standby)}")
-
-
-def one_active_one_standby(site: Site) -> bool:
-    """Tell whether the nodes and the network agree on the roles, whatever replication does."""
-    active = site.active()
-    return {node: harness.status(node)["role"] for node in NODES} == {active: "active", site.peer_of(active): "standby"}

@@ -16,7 +16,8 @@ from .harness import BOOT, NODES, lab, look, on, psql, wait_until
 if t.TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from .harness import Rerun, Site
+    from .harness import Site
+    from .playbook import Rerun
 
 pytestmark = pytest.mark.campaign
 

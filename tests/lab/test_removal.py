@@ -13,12 +13,14 @@ from . import harness
 from .harness import CHECKOUT, NODES, SHARED_ADDRESS, on, psql, wait_until
 
 if t.TYPE_CHECKING:
-    from .harness import Rerun, Site
+    from .harness import Site
+    from .playbook import Rerun
 
 pytestmark = pytest.mark.campaign
 
 REMOVAL = CHECKOUT / "playbooks" / "remove.yml"
 CONFIRMED = "--extra-vars=remove_confirm=london"
+KEPT = ("postgresql@15-main.service", "prosody.service")
 # What only a node of a site has.
 TRACES = """
 ls -d /usr/bin/duplexctl /usr/lib/duplex-failover /var/lib/duplex /run/duplex /etc/duplex/site.json \
@@ -52,7 +54,7 @@ def test_it_refuses_what_was_not_confirmed(site: Site) -> None:
 
 def test_the_active_node_goes_on_as_a_plain_server(site: Site) -> None:
     active, standby = site.active(), site.standby()
-    before = running(active)
+    before = harness.processes(active, *KEPT)
     with site.watched() as wire, site.inserting() as account:
         removed = remove(CONFIRMED)
     assert removed.completed.status == 0, removed.completed.said
@@ -60,7 +62,7 @@ def test_the_active_node_goes_on_as_a_plain_server(site: Site) -> None:
     assert account["attempts"] > 20
     assert account["failed"] == 0, account["errors"]
     assert [owner["host"] for owner in wire["owners"]] == [active]
-    assert running(active) == before
+    assert harness.processes(active, *KEPT) == before
     assert {node: traces(node) for node in NODES} == {node: [] for node in NODES}
     assert psql(active, LEFT_IN_THE_DATABASE).stdout.split() == []
     assert on(standby, "pg_lsclusters", "--no-header").stdout.split()[3].startswith("down")
@@ -105,15 +107,9 @@ def test_it_can_be_a_site_again(site: Site) -> None:
 
 def remove(*arguments: str) -> Rerun:
     """Run remove.yml as an operator does."""
-    return harness.Playbook(REMOVAL, "--limit=london", *arguments).wait(timeout=harness.LAB_LIMIT)
+    return harness.play(REMOVAL, "--limit=london", *arguments)
 
 
 def traces(node: str) -> list[str]:
     """Give what there is of Duplex on a node."""
     return on(node, "sh", "-c", TRACES, check=False).stdout.split()
-
-
-def running(node: str) -> str:
-    """Give the processes that have to stay the same."""
-    show = ("systemctl", "show", "--property=Id,MainPID,ActiveEnterTimestamp")
-    return on(node, *show, "postgresql@15-main.service", "prosody.service").stdout

@@ -6,22 +6,21 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import pathlib
 import typing as t
 
 import pytest
 
 from . import harness
 from .harness import CHECKOUT, NODES, SHARED_ADDRESS, UNIQUE_ADDRESSES, on, psql, wait_until
+from .playbook import Playbook
 
 if t.TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from .harness import Rerun, Site
+    from .harness import Site
+    from .playbook import Rerun
 
 PKI = "/etc/duplex/pki"
-AUTHORITY = pathlib.Path("/run/duplex-lab", os.environ.get("DUPLEX_LAB") or "lab", "pki", "london")
 SHORT = "--extra-vars=__replication_not_after=+20d"
 # Asks the peer's resident service with the certificate of another directory.
 ASK = """
@@ -29,18 +28,17 @@ import pathlib, sys
 from duplex_failover import config, peer
 print(peer.PeerClient(config.load(), pathlib.Path(sys.argv[1])).facts(10)["role"])
 """
-PROCESSES = ("systemctl", "show", "--property=Id,MainPID,ActiveEnterTimestamp")
 
 
 def test_renewed_certificates_are_not_noticed(site: Site, keepsake: str) -> None:
     """One run is killed when it has renewed the standby, with certificates that end soon; the next one renews all."""
     active, standby = site.active(), site.standby()
-    before, processes = {node: certificate(node) for node in NODES}, running(site)
+    before, processes = {node: certificate(node) for node in NODES}, site.processes()
     keys = {node: on(node, "sha256sum", f"{PKI}/node.key").stdout for node in NODES}
     encrypted = f"host={harness.SHARED_HOSTNAME} dbname=ledger user=ledger password=ledger sslmode=verify-full"
-    encrypted += f" sslrootcert={AUTHORITY}/ca.crt"
+    encrypted += f" sslrootcert={harness.authority()}/ca.crt"
     with site.inserting(f"--dsn={encrypted}") as steady, site.inserting("--sequential", "--stay") as long_lived:
-        killed = harness.Playbook(RENEWAL, "--limit=london", SHORT)
+        killed = Playbook(RENEWAL, "--limit=london", SHORT)
         wait_until("the standby has a new certificate", lambda: certificate(standby) != before[standby])
         killed.kill()
         assert certificate(active) == before[active]
@@ -58,7 +56,7 @@ def test_renewed_certificates_are_not_noticed(site: Site, keepsake: str) -> None
         assert account["attempts"] > 20, account
         assert account["failed"] == 0, account["errors"]
         wait_until("all rows on the standby", lambda account=account: site.has_all(standby, account), within=30)
-    assert running(site) == processes
+    assert site.processes() == processes
     after = {node: certificate(node) for node in NODES}
     assert len({*before.values(), halfway, *after.values()}) == 5
     assert all(on(node, "sha256sum", f"{PKI}/node.key").stdout != keys[node] for node in NODES)
@@ -75,20 +73,20 @@ def test_without_the_authoritys_key_nothing_is_signed_and_nothing_is_touched(sit
         refused = renew()
     said = refused.completed.said
     assert refused.completed.status != 0
-    assert f"{site.standby()}: its certificate has to be signed and {AUTHORITY}/ca.key" in said, said
+    assert f"{site.standby()}: its certificate has to be signed and {harness.authority()}/ca.key" in said, said
     assert {node: on(node, "sh", "-c", f"sha256sum {PKI}/*").stdout for node in NODES} == before
 
 
 def test_the_certificate_of_a_replaced_node_is_revoked(site: Site, keepsake: str) -> None:
     """To the authority a node is replaced when it has no certificate: what else is new on it makes no difference."""
     active, standby = site.active(), site.standby()
-    processes = running(site)
+    processes = site.processes()
     on(standby, "rm", "-r", PKI)
     with site.inserting() as account:
         replaced = site.converge()
     assert replaced.completed.status == 0, replaced.completed.said
     assert account["failed"] == 0, account["errors"]
-    assert running(site) == processes
+    assert site.processes() == processes
     for node in NODES:
         wait_until(f"{node} reaches its peer", lambda node=node: on(node, "duplexctl", "peer", check=False).status == 0)
     assert site.settle() == active
@@ -132,15 +130,15 @@ def with_certificate_of(node: str, directory: str) -> tuple[bool, bool]:
 
 def connect(node: str, directory: str) -> tuple[str, ...]:
     """Give the command that connects to the peer's PostgreSQL as a standby does."""
-    peer = next(name for name in NODES if name != node)
-    dsn = f"host={peer}.example.com user=duplex_replication sslmode=verify-full sslrootcert={directory}/ca.crt"
-    dsn += f" sslcert={directory}/node.crt sslkey={directory}/node.key dbname=replication replication=true"
+    dsn = f"host={harness.Site.peer_of(node)}.example.com user=duplex_replication sslmode=verify-full"
+    dsn += f" sslrootcert={directory}/ca.crt sslcert={directory}/node.crt sslkey={directory}/node.key"
+    dsn += " dbname=replication replication=true"
     return ("psql", "--no-psqlrc", "--command=IDENTIFY_SYSTEM", dsn)
 
 
 def renew(*arguments: str) -> Rerun:
     """Run renew_certificates.yml as an operator does."""
-    return harness.Playbook(RENEWAL, "--limit=london", *arguments).wait(timeout=harness.LAB_LIMIT)
+    return harness.play(RENEWAL, "--limit=london", *arguments)
 
 
 def certificate(node: str) -> str:
@@ -157,16 +155,10 @@ def presented(node: str, protocol: str, where: str, expected: str) -> bool:
     return True
 
 
-def running(site: Site) -> dict[str, str]:
-    """Give the processes that have to stay the same."""
-    found = {node: on(node, *PROCESSES, "postgresql@15-main.service", "duplex.service").stdout for node in NODES}
-    return {**found, "application": on(site.active(), *PROCESSES, "prosody.service").stdout}
-
-
 @contextlib.contextmanager
 def authority_key_away() -> Iterator[None]:
     """Have a controller that does not have the authority's key."""
-    key = AUTHORITY / "ca.key"
+    key = harness.authority() / "ca.key"
     away = key.with_name("away")
     key.rename(away)
     try:

@@ -13,12 +13,13 @@ import typing as t
 import pytest
 
 from . import harness
-from .harness import BOOT, CHECKOUT, NODES, Playbook, alarms, lab, on, psql, wait_until
+from .harness import BOOT, CHECKOUT, NODES, alarms, lab, on, psql, wait_until
 
 if t.TYPE_CHECKING:
     from collections.abc import Iterator
 
     from .harness import Site
+    from .playbook import Rerun
 
 PROGRAMS = "/usr/lib/postgresql/15/bin"
 CLUSTER = "/var/lib/postgresql/15"
@@ -48,9 +49,9 @@ REMEMBER_WAL = """
 """
 
 
-def rejoin(*arguments: str) -> harness.Rerun:
+def rejoin(*arguments: str) -> Rerun:
     """Run rejoin.yml as an operator does."""
-    return Playbook(CHECKOUT / "playbooks" / "rejoin.yml", "--limit=london", *arguments).wait(timeout=harness.LAB_LIMIT)
+    return harness.play(CHECKOUT / "playbooks" / "rejoin.yml", "--limit=london", *arguments)
 
 
 def fail_over(site: Site) -> tuple[str, str, int]:

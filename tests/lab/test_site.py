@@ -27,13 +27,12 @@ def test_exactly_one_node_answers_for_the_shared_address(site: Site) -> None:
 
 
 def test_both_nodes_agree_on_who_is_active(site: Site) -> None:
-    active = site.active()
-    assert {node: harness.status(node)["role"] for node in NODES} == {active: "active", site.peer_of(active): "standby"}
+    assert site.agrees()
 
 
 def test_both_nodes_are_content(site: Site) -> None:
     for node in NODES:
-        wait_until(f"{node} has no alarm", lambda node=node: no_alarm(node))
+        wait_until(f"{node} has no alarm", lambda node=node: harness.content(node))
 
 
 def test_both_hostnames_of_the_site_resolve_on_both_nodes(site: Site) -> None:
@@ -91,7 +90,7 @@ def test_users_find_their_conferences_at_the_shared_hostname(site: Site) -> None
 
 
 def test_rerunning_site_yml_is_not_noticed(site: Site) -> None:
-    processes = running_processes(site)
+    processes = site.processes()
     roles = {node: harness.status(node)["role"] for node in NODES}
     with site.inserting() as account:
         rerun = site.converge()
@@ -102,7 +101,7 @@ def test_rerunning_site_yml_is_not_noticed(site: Site) -> None:
     assert account["attempts"] > 100
     assert account["failed"] == 0, account["errors"]
     assert site.has_all(site.active(), account)
-    assert running_processes(site) == processes
+    assert site.processes() == processes
     assert {node: harness.status(node)["role"] for node in NODES} == roles
 
 
@@ -112,21 +111,3 @@ def test_rerunning_site_yml_on_one_node_changes_nothing_there(site: Site) -> Non
     assert rerun.completed.status == 0, rerun.completed.said
     assert rerun.changed == []
     assert rerun.recap == {standby: 0}
-
-
-def no_alarm(node: str) -> bool:
-    """Tell whether a node has nothing to complain of; else raise with its complaints."""
-    seen = harness.status(node)
-    if seen["alarms"] or seen["exit_status"]:
-        raise AssertionError(f"{node}: exit status {seen['exit_status']}, {seen['alarms']}")
-    return True
-
-
-def running_processes(site: Site) -> dict[str, str]:
-    """Give the processes that a rerun must leave alone, by node."""
-    units = ["postgresql@15-main.service", "duplex.service"]
-    active = site.active()
-    show = ("systemctl", "show", "--property=Id,MainPID,ActiveEnterTimestamp")
-    found = {node: on(node, *show, *units).stdout for node in NODES}
-    found["application"] = on(active, *show, "prosody.service").stdout
-    return found

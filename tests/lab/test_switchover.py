@@ -15,6 +15,7 @@ if t.TYPE_CHECKING:
     from collections.abc import Iterator
 
     from .harness import Site
+    from .playbook import Rerun
 
 
 def test_there_and_back_loses_nothing_and_has_one_owner_at_every_moment(site: Site) -> None:
@@ -97,7 +98,7 @@ def test_a_refused_switchover_names_all_that_is_wrong_and_touches_nothing(site: 
     content(site, active=active)
 
 
-def report(run: harness.Rerun) -> str:
+def report(run: Rerun) -> str:
     """Give the lines that the run showed of its steps."""
     return "\n".join(line for line in run.completed.said.splitlines() if line.startswith(SPEAKERS))
 
@@ -105,9 +106,7 @@ def report(run: harness.Rerun) -> str:
 def content(site: Site, *, active: str) -> None:
     """Check that a node is active, the other follows it, both say that all is well, and nothing is left to do."""
     standby = site.peer_of(active)
-    wait_until(
-        "both nodes are content", lambda: [harness.status(node)["exit_status"] for node in NODES] == [0, 0], within=30
-    )
+    wait_until("both nodes are content", harness.content, within=30)
     assert site.settle(within=30) == active
     states = psql(active, "SELECT host(client_addr), state FROM pg_stat_replication").stdout.split()
     assert states == [f"{UNIQUE_ADDRESSES[standby]}|streaming"]

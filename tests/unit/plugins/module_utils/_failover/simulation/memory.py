@@ -14,8 +14,6 @@ import typing as t
 from ansible_collections.duplex.failover.plugins.module_utils._failover import journal
 from ansible_collections.duplex.failover.plugins.module_utils._failover.journal import Journal, fold
 
-from .scheduler import Killed
-
 if t.TYPE_CHECKING:
     from .node import Node
     from .scheduler import Process, Scheduler
@@ -193,6 +191,3 @@ class MemoryJournal(Journal):
             self.durable = len(self.all)
         node.world.bump()
         node.step(f"journaled: {name}")
-
-
-__all__ = ["Files", "Killed", "MemoryJournal", "MemoryOs", "MemoryPath"]

@@ -57,7 +57,7 @@ def _no_tie_break() -> Patches:
         tie = lineage.epoch(own) == lineage.epoch(peer) and own.end == peer.end
         return (Better.OWN, reason) if tie else (found, reason)
 
-    return [*_everywhere("better", better)]
+    return _everywhere("better", better)
 
 
 def _gate_writes_nothing() -> Patches:

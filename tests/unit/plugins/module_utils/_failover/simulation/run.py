@@ -25,8 +25,9 @@ SHOWN = 5
 
 def broken_seeds(seeds: range) -> tuple[int, list[tuple[int, str]]]:
     """Play the stories of a chunk; gives their number, and what was broken by which seed."""
-    identity = multiprocessing.current_process()._identity
-    with pinned(identity[0]):
+    # The number of this process in its pool, which has no other way to tell it.
+    number = multiprocessing.current_process()._identity[0]
+    with pinned(number):
         outcomes = [story.play(seed) for seed in seeds]
     return len(seeds), [(outcome.seed, outcome.broken) for outcome in outcomes if outcome.broken]
 

@@ -126,6 +126,7 @@ class Story:
     def _rerun(self) -> None:
         """Rule 7: the gate and the startup check again, on both nodes, change nothing."""
         world = self.world
+        # The first check that hears the peer again ends a handover in doubt (demotion.settle_doubt): not a second time.
         if any(known and known[-1].phase is Phase.IN_DOUBT for known in map(handovers, world.nodes)):
             self._run_again()
         before = [self._remembered(node) for node in world.nodes]
