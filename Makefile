@@ -40,8 +40,8 @@ demo: setup ## Build a site of two nodes, use it, reboot its nodes, exchange the
 	@DUPLEX_LAB=$(LAB) tools/demo
 
 .PHONY: test
-test: setup ## Run the checks: lint, unit tests, molecule scenarios, ansible-test on the built collection (half an hour)
-	@tools/test molecule -- $(LINT) unit unit-python39 simulation ansible-test
+test: setup ## Run the checks: lint, unit tests, molecule scenarios, and the built collection by itself (half an hour)
+	@tools/test molecule -- $(LINT) unit unit-python39 simulation ansible-test ansible-test-newest
 
 .PHONY: setup
 setup: ## Install what the other targets need: Debian packages and .venv

@@ -7,8 +7,8 @@
 `fault.json` beside this file names the point and the damage. Points of a handover are `begin:STEP` and `end:STEP` of a
 step, and `before:PHASE` and `after:PHASE` of a phase's being on disk; those of a startup check are `begin:check`,
 `end:look`, `end:promotion`, `end:address`, and `before:entry EVENT` and `after:entry EVENT` of the journal. The damage
-`kill` is SIGKILL at that point; `hold` waits there until the file `go` exists, while the test does the damage. It
-happens once, also across a power cut; `then` has the points of the next times.
+`kill` is SIGKILL at that point; `hold` waits there until the file `go` exists, while the test does the damage; `mute`
+takes the node off the wire first. It happens once, also across a power cut; `then` has the points of the next times.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import json
 import os
 import pathlib
 import signal
+import subprocess
 import sys
 import time
 import typing as t
@@ -49,6 +50,8 @@ def strike(point: str) -> None:
     sys.stderr.write(f"fault: {fault['damage']} at {point}\n")
     if fault["damage"] == "kill":
         os.kill(os.getpid(), signal.SIGKILL)
+    if fault["damage"] == "mute":
+        subprocess.run(["ip", "link", "set", "dev", "eth0", "down"], check=True)
     deadline = time.monotonic() + HOLD
     while not GO.exists() and time.monotonic() < deadline:
         time.sleep(0.005)

@@ -41,6 +41,7 @@ PATIENCE = 120
 BOOT = 240
 # How long a node that boots alone with data that may be behind waits for its peer (molecule/shared/settings.yml).
 GRACE = 10
+CONFIGURATION = "/etc/duplex/site.json"
 
 # What a run that touches nothing leaves as it was. A lock that was taken is no change.
 # But for the files in which the resident service notes when it heard the peer last, and of which alarms it has told.
@@ -361,6 +362,21 @@ class Site:
     def failover(self, *arguments: str, timeout: float = LAB_LIMIT) -> Rerun:
         """Run failover.yml as an operator does."""
         return play(CHECKOUT / "failover.yml", "--limit=london", *arguments, timeout=timeout)
+
+
+@contextlib.contextmanager
+def policy(node: str, name: str) -> Iterator[None]:
+    """Have a node decide by another startup_policy."""
+
+    def write(old: str, new: str) -> None:
+        on(node, "sed", "--in-place", f's/"startup_policy": "{old}"/"startup_policy": "{new}"/', CONFIGURATION)
+        assert f'"startup_policy": "{new}"' in on(node, "cat", CONFIGURATION).stdout
+
+    write("take", name)
+    try:
+        yield
+    finally:
+        write(name, "take")
 
 
 @contextlib.contextmanager

@@ -1,19 +1,25 @@
 # Copyright: Duplex contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Nodes that boot into trouble: nobody but the peer is there, or the startup check is killed at each of its steps."""
+"""Nodes that boot into trouble: nobody but the peer is there, certificates have ended, the startup check is killed."""
 
 from __future__ import annotations
 
 import contextlib
+import datetime
+import json
 import threading
+import time
 import typing as t
 from concurrent import futures
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
 
-from . import faults
-from .harness import BOOT, CLIENT, NODES, lab, on, role, wait_until, writable
+from . import faults, harness
+from .harness import BOOT, CHECKOUT, CLIENT, NODES, alarms, authority, lab, on, policy, psql, role, wait_until, writable
+from .playbook import Playbook
 
 if t.TYPE_CHECKING:
     from collections.abc import Iterator
@@ -52,6 +58,15 @@ TO_ACTIVE = (
 )
 # A check that was killed begins again after 5 s.
 CHECKS = BOOT + 10 * len(TO_ACTIVE)
+PKI = "/etc/duplex/pki"
+ENDED = datetime.datetime(2020, 1, 1, tzinfo=datetime.timezone.utc)
+# The programs of Duplex, of PostgreSQL and of the application, and what gives them another time of day.
+PROGRAMS = ("duplex.service", "duplex-.service", "postgresql@.service", "prosody.service")
+YEARS_AGO = """
+[Service]
+Environment=LD_PRELOAD=/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1 FAKETIME=-20y
+Environment=FAKETIME_DONT_FAKE_MONOTONIC=1 NO_FAKE_STAT=1
+"""
 
 
 @contextlib.contextmanager
@@ -151,3 +166,152 @@ def test_a_lone_node_whose_startup_check_is_killed_again_and_again_is_active(
         lab("power-on", standby)
         assert site.settle(within=BOOT) == active
     site.serves(account)
+
+
+def has_ended(pem: str) -> str:
+    """Give a certificate of the authority's as it would be had it ended long ago; all else is the same."""
+    certificate = x509.load_pem_x509_certificate(pem.encode())
+    key = serialization.load_pem_private_key((authority() / "ca.key").read_bytes(), password=None)
+    builder = x509.CertificateBuilder(
+        issuer_name=certificate.issuer,
+        subject_name=certificate.subject,
+        public_key=certificate.public_key(),
+        serial_number=certificate.serial_number,
+        not_valid_before=certificate.not_valid_before_utc,
+        not_valid_after=ENDED,
+        extensions=list(certificate.extensions),
+    )
+    return builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM).decode()
+
+
+@pytest.fixture
+def ended_certificates(site: Site, account: dict[str, t.Any]) -> Iterator[None]:
+    """Have certificates that ended long ago, the authority's among them; the test has to replace them."""
+    path = authority() / "ca.crt"
+    before = path.read_text(encoding="utf-8")
+    path.write_text(has_ended(before), encoding="utf-8")
+    for node in NODES:
+        on(node, "tee", f"{PKI}/ca.crt", stdin=has_ended(before))
+        on(node, "tee", f"{PKI}/node.crt", stdin=has_ended(on(node, "cat", f"{PKI}/node.crt").stdout))
+        psql(node, "SELECT pg_reload_conf()")
+    yield
+    if "ended on" in str([harness.status(node)["alarms"] for node in NODES]):
+        path.write_text(before, encoding="utf-8")
+        site.converge()
+
+
+def test_certificates_that_have_ended_keep_nobody_from_a_role(
+    site: Site, account: dict[str, t.Any], ended_certificates: None
+) -> None:
+    active, standby = site.active(), site.standby()
+    for node in NODES:
+        wait_until(f"{node} names its certificates", lambda node=node: names_its_certificates(node))
+
+    # Boot: the nodes hear each other, so each finds its role.
+    lab("power-off", *NODES)
+    with site.only(active):
+        lab("power-on", *NODES)
+        wait_until("both have their roles", lambda: [role(active), role(standby)] == ["active", "standby"], within=BOOT)
+        assert harness.owners() == [active] and writable() == [active]
+    assert harness.status(standby)["peer"]["answers"] and all(map(names_its_certificates, NODES))
+
+    # Activation
+    lab("power-off", active)
+    done = site.failover("-e", f"peer_is_off={active}")
+    assert done.completed.status == 0, done.completed.said
+    assert harness.owners() == [standby] and site.has_all(standby, account)
+    with site.only(standby):
+        lab("power-on", active)
+        wait_until(f"{active} stands by", lambda: role(active) == "standby", within=BOOT)
+
+        # The repair that the alarms name
+        on_the_controller = (
+            "openssl x509 -in ca.crt -signkey ca.key -days 36500 -out ca.crt.new && mv ca.crt.new ca.crt"
+        )
+        harness.run("sh", "-c", f"cd {authority()} && {on_the_controller}")
+        repaired = site.converge()
+        assert repaired.completed.status == 0, repaired.completed.said
+        site.returns_as_standby(active, standby)
+    for node in NODES:
+        wait_until(f"{node} is content", lambda node=node: harness.status(node)["alarms"] == [])
+    site.serves(account)
+
+
+def names_its_certificates(node: str) -> bool:
+    """Tell whether a node has an alarm for its certificate and one for the authority's."""
+    said = str(harness.status(node)["alarms"])
+    return all(f"{name} of {node} ended on {ENDED:%Y-%m-%d}" in said for name in ("node.crt", "ca.crt"))
+
+
+@pytest.fixture
+def years_ago(site: Site, account: dict[str, t.Any]) -> Iterator[str]:
+    """Give the standby, which lives 20 years ago as soon as it boots."""
+    standby = site.standby()
+    drop_ins = [f"/etc/systemd/system/{unit}.d" for unit in PROGRAMS]
+    on(standby, "mkdir", "-p", *drop_ins)
+    for drop_in in drop_ins:
+        on(standby, "tee", f"{drop_in}/clock.conf", stdin=YEARS_AGO)
+    yield standby
+    lab("power-on", *NODES)
+    on(standby, "rm", *(f"{drop_in}/clock.conf" for drop_in in drop_ins))
+    lab("reboot", standby)
+    site.settle(within=BOOT)
+
+
+def test_a_node_whose_clock_is_wrong_by_years_has_every_role(
+    site: Site, account: dict[str, t.Any], years_ago: str
+) -> None:
+    active, standby = site.active(), years_ago
+    with site.only(active):
+        lab("reboot", standby)
+        assert site.settle(within=BOOT) == active
+    wait_until("the other one says so", lambda: "clock" in alarms(active))
+    assert psql(standby, "SELECT extract(year FROM now()) < 2010").stdout.strip() == "t"
+
+    done = site.switchover()
+    assert done.completed.status == 0, done.completed.said
+    assert site.settle() == standby
+    site.serves(account)
+
+    lab("power-off", *NODES)
+    lab("power-on", *NODES)
+    active = site.settle(within=BOOT)
+    lab("power-off", active)
+    done = site.failover("-e", f"peer_is_off={active}")
+    assert done.completed.status == 0, done.completed.said
+    site.serves(account)
+
+
+def test_the_data_that_served_wins_over_a_promotion_that_nobody_saw(
+    site: Site, account: dict[str, t.Any], faulty: None
+) -> None:
+    old, new = site.active(), site.standby()
+    unseen = time.time_ns()
+    # The operator decides, not the grace.
+    with policy(old, "cautious"):
+        faults.arm(new, "end:lineage", damage="mute")
+        run = Playbook(CHECKOUT / "switchover.yml", "--limit=london")
+        wait_until(f"{new} is promoted", lambda: faults.struck(new), within=BOOT)
+        psql(new, f"INSERT INTO entries VALUES ('unseen', {unseen})", database="ledger")
+        lab("power-off", new)
+        assert run.wait(timeout=harness.LAB_LIMIT).completed.status != 0
+        wait_until(f"{old} waits", lambda: "an operator has to decide" in harness.status(old)["reason"], within=BOOT)
+        taken = on(old, "duplexctl", "activate", "--peer-is-off", new, timeout=300)
+    assert harness.owners() == [old], taken.said
+    served = site.insert(seconds=2)
+    assert served["failed"] == 0, served["errors"]
+
+    with site.only(old):
+        lab("power-off", old)
+        lab("power-on", *NODES)
+        wait_until(f"{old} is active", lambda: role(old) == "active" and harness.owners() == [old], within=BOOT)
+        wait_until(f"{new} knows that its data is another", lambda: "diverged" in alarms(new), within=BOOT)
+        assert (role(new), writable()) == ("standby", [old])
+        assert site.ledger(new, "unseen") == {unseen} and site.ledger(old, "unseen") == set()
+        on(new, "duplexctl", "rejoin", timeout=harness.LAB_LIMIT)
+        assert site.settle(within=BOOT) == old
+    assert site.has_all(new, served) and site.ledger(new, "unseen") == set()
+    kept = json.loads(on(new, "duplexctl", "diverged", "--json").stdout)
+    assert kept["bytes"] > 0, kept
+    on(new, "duplexctl", "diverged", "purge")
+    site.serves(served)

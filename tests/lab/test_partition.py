@@ -5,14 +5,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 import typing as t
 
 import pytest
 
 from . import harness
-from .harness import BOOT, GRACE, NODES, alarms, lab, on, psql, role, wait_until, writable
+from .harness import BOOT, GRACE, NODES, alarms, lab, on, policy, psql, role, wait_until, writable
 
 if t.TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,7 +22,6 @@ if t.TYPE_CHECKING:
 STEADY = 25
 # Two owners are admitted for 2 s after a path is back, and two busy cores may make more of that; it ends by itself.
 ONE_OWNER = 15
-CONFIGURATION = "/etc/duplex/site.json"
 # What can be cut alone, and why a standby that boots then stands by.
 PATHS = [
     pytest.param("shared", "the peer says that it is active, though nobody answers", id="shared"),
@@ -44,21 +42,6 @@ def mended() -> Iterator[None]:
 def misses_its_peer(node: str) -> bool:
     """Tell whether a node has noticed that it hears nothing from its peer."""
     return not harness.status(node)["peer"]["answers"]
-
-
-@contextlib.contextmanager
-def policy(node: str, name: str) -> Iterator[None]:
-    """Have a node decide by another startup_policy."""
-
-    def write(old: str, new: str) -> None:
-        on(node, "sed", "--in-place", f's/"startup_policy": "{old}"/"startup_policy": "{new}"/', CONFIGURATION)
-        assert f'"startup_policy": "{new}"' in on(node, "cat", CONFIGURATION).stdout
-
-    write("take", name)
-    try:
-        yield
-    finally:
-        write(name, "take")
 
 
 def test_nodes_that_are_cut_from_each_other_keep_their_roles(site: Site, rows: dict[str, t.Any]) -> None:

@@ -105,6 +105,16 @@ def test_rerunning_site_yml_is_not_noticed(site: Site) -> None:
     assert {node: harness.status(node)["role"] for node in NODES} == roles
 
 
+@pytest.mark.campaign
+def test_an_address_of_ipv6_is_refused_and_nothing_is_left_behind(site: Site) -> None:
+    before = {node: harness.look(node) for node in NODES}
+    refused = site.converge("--extra-vars=site_shared_address=2001:db8::10/64")
+    assert refused.completed.status != 0
+    assert "IPv6 is not supported yet" in refused.completed.said
+    assert refused.changed == []
+    assert {node: harness.look(node) for node in NODES} == before
+
+
 def test_rerunning_site_yml_on_one_node_changes_nothing_there(site: Site) -> None:
     standby = site.standby()
     rerun = site.converge("--limit", standby)

@@ -14,8 +14,7 @@ from .errors import CommandError, FailoverError
 from .files import locked
 from .follow import conninfo
 from .handover import Side
-from .lineage import better
-from .model import Action, Better, Decision, Peer, References, Role, Verdict, format_lsn, parse_lsn
+from .model import Action, Decision, Peer, References, Role, Verdict, format_lsn, parse_lsn
 from .probe import verdict
 
 if t.TYPE_CHECKING:
@@ -86,15 +85,12 @@ class Outcome:
 
 def look(ports: Ports, order: Order, *, fence: Fence | None = None) -> Look:
     """Look for life on every path, and decide; changes nothing."""
-    config, journal, state = ports.config, ports.journal.state(), ports.state
+    config, journal = ports.config, ports.journal.state()
     attested = _means_the_peer(ports, order)
     observation = ports.probe()
     peer, silence = observe.peer(ports)
     mine = observe.own(ports)
     database = ports.postgres.try_replication(conninfo(config, patience=2)) if peer is None else "not asked"
-    side = Better.UNKNOWN
-    if mine.data is not None and peer is not None and peer.data is not None:
-        side = better(mine.data, peer.data, own_number=config.node.number)[0]
     facts = Facts(
         node=config.node.inventory_hostname,
         peer_node=config.peer.inventory_hostname,
@@ -106,10 +102,10 @@ def look(ports: Ports, order: Order, *, fence: Fence | None = None) -> Look:
         verdict=verdict(observation),
         probe_error=observation.error,
         holders=observation.replies,
-        peer_mac=(peer.mac if peer else "") or observation.peer_mac or state.peer_mac(),
+        peer_mac=observe.peer_mac(ports, peer, observation),
         references=_references(ports, observation),
         peer=peer.standing if peer else Peer.SILENT,
-        better=side,
+        better=observe.better_data(ports, mine, peer),
         signs=_signs(observation, peer, database, order),
         attested=attested,
         fence=fence or (Fence.READY if config.fence.command else Fence.NONE),

@@ -17,6 +17,7 @@ from .version import PROTOCOL, VERSION
 if t.TYPE_CHECKING:
     from .journal import State as JournalState
     from .ports import Ports
+    from .probe import Observation
     from .snapshot import Snapshot
 
 PEER_TIMEOUT = 2.0
@@ -55,6 +56,8 @@ class PeerFacts:
     protocol: int = PROTOCOL
     alone: bool | None = None
     """It is active, and has not heard this node since it became that; None of an older release, which does not say."""
+    clock: float | None = None
+    """Its clock when it answered, in seconds since 1970; None of an older release. Nothing is decided by it."""
 
     @classmethod
     def from_json(cls, values: t.Mapping[str, t.Any]) -> PeerFacts:
@@ -73,6 +76,7 @@ class PeerFacts:
                 version=str(values["version"]),
                 protocol=int(values["protocol"]),
                 alone=bool(values["alone"]) if "alone" in values else None,
+                clock=float(values["clock"]) if "clock" in values else None,
             )
         except (KeyError, TypeError, ValueError) as exc:
             raise PeerSilent(
@@ -194,7 +198,21 @@ def own_facts_json(ports: Ports, *, mac: str, claiming: bool) -> dict[str, t.Any
         "claiming": claiming,
         "last_active": mine.journal.last_active,
         "alone": mine.role is Role.ACTIVE and ports.state.contact() is None,
+        "clock": ports.today().timestamp(),
     }
+
+
+def peer_mac(ports: Ports, answer: PeerFacts | None, observation: Observation | None = None) -> str:
+    """The peer's MAC address: by its answer, by ARP for its unique address, or as it was last; empty when unknown."""
+    seen = answer.mac if answer else observation.peer_mac if observation else None
+    return seen or ports.state.peer_mac()
+
+
+def better_data(ports: Ports, mine: Own, answer: PeerFacts | None) -> Better:
+    """Whose data is the better one; unknown as long as the data of either is."""
+    if mine.data is None or answer is None or answer.data is None:
+        return Better.UNKNOWN
+    return lineage.better(mine.data, answer.data, own_number=ports.config.node.number)[0]
 
 
 def facts(ports: Ports, *, grace_over: bool) -> tuple[NodeFacts, Own, PeerFacts | None]:
@@ -207,9 +225,6 @@ def facts(ports: Ports, *, grace_over: bool) -> tuple[NodeFacts, Own, PeerFacts 
     observation = None if decided_already else ports.probe()
     other, _reply = peer(ports)
     mine = own(ports)
-    better = Better.UNKNOWN
-    if mine.data is not None and other is not None and other.data is not None:
-        better = lineage.better(mine.data, other.data, own_number=ports.config.node.number)[0]
     answered = None if observation is None else observation.references_answered
     listed = bool(ports.config.site.reference_hosts) and observation is not None
     return (
@@ -222,12 +237,12 @@ def facts(ports: Ports, *, grace_over: bool) -> tuple[NodeFacts, Own, PeerFacts 
             replaying=mine.replaying,
             verdict=Verdict.UNKNOWN if observation is None else verdict(observation),
             holders=() if observation is None else observation.replies,
-            peer_mac=other.mac if other else ((observation.peer_mac or "") if observation else ""),
+            peer_mac=peer_mac(ports, other, observation),
             references=References.NOT_LISTED
             if not listed
             else (References.ANSWERED if answered else References.SILENT),
             peer=other.standing if other else Peer.SILENT,
-            better=better,
+            better=better_data(ports, mine, other),
             known_current=mine.journal.last_active,
             peer_last_active=other is not None and other.last_active,
             grace_over=grace_over,

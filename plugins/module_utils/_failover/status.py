@@ -21,6 +21,8 @@ if t.TYPE_CHECKING:
 
 SCHEMA = 1
 LEVELS = ("ok", "warning", "critical")
+CLOCK_DIFFERENCE = 60.0
+"""Seconds between the clocks of the nodes that are an alarm: far more than an answer of the peer takes."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -252,22 +254,32 @@ def alarms(
         )
     elif peer.version != VERSION:
         yield Alarm("warning", "version", f"{node} runs Duplex {VERSION}, {other} {peer.version}: run site.yml")
+    if peer is not None and peer.clock is not None:
+        apart = ports.today().timestamp() - peer.clock
+        if abs(apart) > CLOCK_DIFFERENCE:
+            text = f"the clock of {node} is {abs(apart):.0f} s {'ahead of' if apart > 0 else 'behind'} that of {other}"
+            yield Alarm("warning", "clock", f"{text}: no role depends on it, logs and certificates do; set both")
     yield from _replication_alarms(ports, mine, peer)
 
 
 def _certificate_alarms(ports: Ports) -> t.Iterator[Alarm]:
-    """Certificates that end soon; nothing stops working at that moment but the streaming of WAL."""
-    node = ports.config.node.inventory_hostname
-    for name, advice in (
-        ("node.crt", f"run renew_certificates.yml -l {ports.config.site.name}"),
-        ("ca.crt", "see 'Certificates' in docs/operations.md"),
+    """Certificates that end soon, or have ended: nothing but the next stream of WAL minds, which PostgreSQL refuses."""
+    node, site = ports.config.node.inventory_hostname, ports.config.site.name
+    authority = "see 'Certificates' in docs/operations.md"
+    # A renewal proves that the ways between the nodes work, before it and after it; they do not any more.
+    for name, advice, repair in (
+        ("node.crt", f"run renew_certificates.yml -l {site}", f"run site.yml -l {site}"),
+        ("ca.crt", authority, authority),
     ):
         try:
             expiry = ports.certificate_expiry(name)
         except FailoverError as exc:
             yield Alarm("warning", "certificate", str(exc))
             continue
-        if expiry - ports.today() < tls.EXPIRY_ALARM:
+        if expiry < ports.today():
+            text = f"{name} of {node} ended on {expiry:%Y-%m-%d}, and PostgreSQL refuses it: {repair}"
+            yield Alarm("critical", "certificate", text)
+        elif expiry - ports.today() < tls.EXPIRY_ALARM:
             yield Alarm("warning", "certificate", f"{name} of {node} ends on {expiry:%Y-%m-%d}: {advice}")
 
 
@@ -303,9 +315,9 @@ def _replication_alarms(ports: Ports, mine: Own, peer: PeerFacts | None) -> t.It
 
 def _better(ports: Ports, mine: Own, peer: PeerFacts) -> str:
     """The node with the better data, as far as that can be told."""
-    if mine.data is None or peer.data is None:
+    side = observe.better_data(ports, mine, peer)
+    if side is Better.UNKNOWN:
         return "the one with the better data"
-    side, _why = lineage.better(mine.data, peer.data, own_number=ports.config.node.number)
     return (ports.config.node if side is Better.OWN else ports.config.peer).inventory_hostname
 
 

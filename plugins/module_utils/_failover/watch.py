@@ -300,7 +300,7 @@ def resolve_with_peer(ports: Ports, claims: t.Iterable[str], *, seconds: float) 
         if mine is not None:
             number = ports.config.node.number
             side = lineage.rightful(mine, peer.data, own_number=number, alone=alone, peer_alone=peer.alone)[0]
-    known = peer.mac if peer else ports.state.peer_mac()
+    known = observe.peer_mac(ports, peer)
     activation = Activation.OPERATOR if journal.by_operator else Activation.SINCE
     if not alone:
         activation = Activation.BEFORE

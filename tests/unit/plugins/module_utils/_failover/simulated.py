@@ -209,7 +209,7 @@ class SimulatedPorts(Ports):
         return self.node.site.certificates_end
 
     def today(self) -> datetime.datetime:
-        return datetime.datetime(2026, 1, 1, tzinfo=datetime.timezone.utc)
+        return datetime.datetime(2026, 1, 1, tzinfo=datetime.timezone.utc) + self.node.clock_error
 
     def start_unit(self, unit: str) -> None:
         self.node.step(f"start {unit}")
@@ -282,6 +282,7 @@ class SimulatedNode:
         self.on = False
         self.serves = True
         self.carrier = True
+        self.clock_error = datetime.timedelta()
         self.has_address = False
         self.address_is_stuck = False
         self.units: list[str] = []

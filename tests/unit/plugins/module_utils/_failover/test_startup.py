@@ -190,6 +190,19 @@ def test_a_stranger_on_the_shared_address_keeps_both_standby(site: SimulatedSite
     assert settled is not None and "02:00:00:00:00:99" in settled.alarm
 
 
+def test_a_stranger_is_one_to_a_node_whose_peer_is_off_too(site: SimulatedSite) -> None:
+    one, two = site.build()
+    two.ports.state.note_peer_mac(one.mac)
+    one.power_off()
+    two.power_off()
+    site.strangers = ("02:00:00:00:00:99",)
+    two.power_on()
+    settle(two)
+    settled = two.state.settled()
+    assert settled is not None and settled.role is Role.STANDBY
+    assert f"02:00:00:00:00:99, which is not the peer ({one.mac})" in settled.alarm
+
+
 def test_data_that_never_joined_never_becomes_active(site: SimulatedSite) -> None:
     one, two = site.build()
     one.power_off()

@@ -14,6 +14,7 @@ import pytest
 from ansible_collections.duplex.failover.plugins.module_utils._failover import status
 from ansible_collections.duplex.failover.plugins.module_utils._failover.errors import FailoverError
 from ansible_collections.duplex.failover.plugins.module_utils._failover.files import write_json
+from ansible_collections.duplex.failover.plugins.module_utils._failover.model import Role
 
 from .simulated import SimulatedNode, SimulatedSite, settle
 
@@ -144,6 +145,15 @@ def test_a_host_without_duplex_has_the_same_keys(site: SimulatedSite) -> None:
     assert document.keys() == look(one).keys() and document["role"] == "unjoined" and status.exit_status(document) == 2
 
 
+def test_certificates_that_have_ended_are_told_with_the_command_that_still_works(site: SimulatedSite) -> None:
+    _one, two = site.build()
+    site.certificates_end = two.ports.today() - datetime.timedelta(days=1)
+    document = look(two)
+    assert names(document) == {"certificate"} and status.exit_status(document) == 2
+    assert "node.crt of london-2 ended on" in str(document["alarms"])
+    assert "run site.yml -l london" in str(document["alarms"])
+
+
 def test_certificates_that_end_within_thirty_days_are_told(site: SimulatedSite) -> None:
     _one, two = site.build()
     site.certificates_end = two.ports.today() + datetime.timedelta(days=29)
@@ -151,6 +161,20 @@ def test_certificates_that_end_within_thirty_days_are_told(site: SimulatedSite) 
     assert names(document) == {"certificate"} and status.exit_status(document) == 1
     assert "run renew_certificates.yml -l london" in str(document["alarms"])
     assert "2026-01-30" in document["alarms"][0]["text"]
+
+
+def test_clocks_that_are_years_apart_are_told_on_both_nodes_and_decide_nothing(site: SimulatedSite) -> None:
+    one, two = site.build()
+    one.clock_error = datetime.timedelta(days=-7000)
+    for node, words in ((one, "london-1 is 604800000 s behind"), (two, "london-2 is 604800000 s ahead of")):
+        alarm = next(alarm for alarm in look(node)["alarms"] if alarm["name"] == "clock")
+        assert alarm["level"] == "warning" and words in alarm["text"]
+    for node in (one, two):
+        node.power_off()
+    for node in (two, one):
+        node.power_on()
+    settle(two, one)
+    assert {one.role, two.role} == {Role.ACTIVE, Role.STANDBY}
 
 
 def test_a_node_that_waits_for_its_role_says_what_for(site: SimulatedSite) -> None:
