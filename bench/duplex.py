@@ -16,6 +16,7 @@ import time
 import typing as t
 
 from ..tests.lab import harness
+from ..tests.lab.playbook import INVENTORIES
 from .model import Outcome, TrialError
 
 PLAYBOOK = harness.CHECKOUT / "switchover.yml"
@@ -59,7 +60,7 @@ def run_playbook(target: str, begin: t.Callable[[], None]) -> dict[str, t.Any]:
     """Switch over to a node; give the report of the switchover. All that is known of the playbook is here."""
     with tempfile.TemporaryDirectory() as directory:
         reports = pathlib.Path(directory) / "reports.json"
-        inventories = [f"--inventory={path}" for path in harness.INVENTORIES]
+        inventories = [f"--inventory={path}" for path in INVENTORIES]
         options = [
             "--limit=london",
             f"--extra-vars=switchover_to={target}",

@@ -19,7 +19,7 @@ import yaml
 
 from . import harness
 from .harness import CHECKOUT, NODES, on, wait_until
-from .playbook import Completed, Rerun
+from .playbook import INVENTORIES, Completed, Rerun
 
 if t.TYPE_CHECKING:
     from .harness import Site
@@ -27,7 +27,7 @@ if t.TYPE_CHECKING:
 PAGE = CHECKOUT / "docs" / "ci.md"
 PASSWORD = "of the vault"
 # What stands on the page for something of the operator's own, and what the lab has in its place.
-INVENTORY = [f"--inventory={path}" for path in harness.INVENTORIES]
+INVENTORY = [f"--inventory={path}" for path in INVENTORIES]
 REPLACED = {"inventory/mine": None, "site.yml": str(harness.EXAMPLE / "site.yml")}
 
 

@@ -21,7 +21,7 @@ ADDRESSES = {"london-media-1": "198.51.100.21", "london-media-2": "198.51.100.22
 
 @pytest.fixture(scope="module")
 def single() -> Site:
-    """Give the site of the lab with one media server, made in one go."""
+    """Give the site of the lab with one media server, of bare nodes or of what the scenarios before have left."""
     return with_media_servers(1)
 
 

@@ -84,7 +84,7 @@ def table(faults: Iterable[Fault], runs: Sequence[Run]) -> str:
     for fault in faults:
         if fault.part != part:
             part = fault.part
-            lines += ["", f"## {part}", "", "| | fault | injected | what happened | verdict | duration |"]
+            lines += ["", f"## {part}", "", "| | fault | its tests inject it | what happened | verdict | duration |"]
             lines.append("| --- | --- | --- | --- | --- | --- |")
         lines.append("| " + " | ".join(str(cell) for cell in row(fault, runs)) + " |")
     days = sorted({run.day for run in runs})

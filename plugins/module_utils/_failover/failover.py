@@ -265,8 +265,8 @@ def _become_active(
         seen.mine,
         with_grant=decision.answer is Answer.ACTIVATE_WITH_GRANT,
         by_operator=True,
-        # The table has overruled the holder that it saw, and nobody who comes later.
-        although_taken=facts.verdict is Verdict.TAKEN,
+        # The table has overruled the holders that it saw, and nobody who comes later.
+        overrules=facts.holders if facts.verdict is Verdict.TAKEN else (),
     )
     if contact is None or not contact["end"] or facts.peer is not Peer.SILENT:
         return None

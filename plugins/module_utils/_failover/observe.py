@@ -57,7 +57,7 @@ class PeerFacts:
     alone: bool | None = None
     """It is active, and has not heard this node since it became that; None of an older release, which does not say."""
     clock: float | None = None
-    """Its clock when it answered, in seconds since 1970; None of an older release. Nothing is decided by it."""
+    """Its clock when it answered, in seconds since 1970; None of an older release."""
 
     @classmethod
     def from_json(cls, values: t.Mapping[str, t.Any]) -> PeerFacts:

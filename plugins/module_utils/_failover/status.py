@@ -257,20 +257,18 @@ def alarms(
     if peer is not None and peer.clock is not None:
         apart = ports.today().timestamp() - peer.clock
         if abs(apart) > CLOCK_DIFFERENCE:
-            text = f"the clock of {node} is {abs(apart):.0f} s {'ahead of' if apart > 0 else 'behind'} that of {other}"
-            yield Alarm("warning", "clock", f"{text}: no role depends on it, logs and certificates do; set both")
+            # Without a number: it changes all the while, and an alarm with another text is told again.
+            text = f"the clock of {node} is more than a minute {'ahead of' if apart > 0 else 'behind'} that of {other}"
+            yield Alarm("warning", "clock", f"{text}: set both by one time source")
     yield from _replication_alarms(ports, mine, peer)
 
 
 def _certificate_alarms(ports: Ports) -> t.Iterator[Alarm]:
-    """Certificates that end soon, or have ended: nothing but the next stream of WAL minds, which PostgreSQL refuses."""
+    """Certificates that end soon or have ended: the resident services go on, PostgreSQL and whoever verifies do not."""
     node, site = ports.config.node.inventory_hostname, ports.config.site.name
-    authority = "see 'Certificates' in docs/operations.md"
-    # A renewal proves that the ways between the nodes work, before it and after it; they do not any more.
-    for name, advice, repair in (
-        ("node.crt", f"run renew_certificates.yml -l {site}", f"run site.yml -l {site}"),
-        ("ca.crt", authority, authority),
-    ):
+    repair = f"run site.yml -l {site}"
+    # A renewal proves that the ways between the nodes work, before it and after it: an end would be in its way.
+    for name, advice in (("node.crt", f"run renew_certificates.yml -l {site}"), ("ca.crt", repair)):
         try:
             expiry = ports.certificate_expiry(name)
         except FailoverError as exc:

@@ -23,6 +23,8 @@ from .probe import verdict
 from .state import Settled
 
 if t.TYPE_CHECKING:
+    from collections.abc import Collection
+
     from .observe import Own
     from .ports import Ports
 
@@ -60,11 +62,12 @@ def become_active(
     *,
     with_grant: bool,
     by_operator: bool = False,
-    although_taken: bool = False,
+    overrules: Collection[str] = (),
 ) -> Intent:
     """Take the role: grant, promotion, lineage, a second look, the address, the application. NotNow when refused.
 
-    A decision `by_operator` raises the epoch; `although_taken`, the address may answer from elsewhere.
+    A decision `by_operator` raises the epoch; those that it `overrules` (MAC addresses) may
+    go on answering for the shared address.
     """
     with locked(ports.state.claim_lock, wait=False) as claimed:
         if not claimed:
@@ -84,7 +87,7 @@ def become_active(
         if ports.postgres.in_recovery():
             ports.postgres.promote(timeout=PROMOTE_TIMEOUT)
         alarm = decision.reason if decision.alarm else ""
-        finish(ports, intent, alarm=alarm, granted=with_grant, although_taken=although_taken)
+        finish(ports, intent, alarm=alarm, granted=with_grant, overrules=overrules)
         return intent
 
 
@@ -262,10 +265,10 @@ def _announce_promotion(ports: Ports, data: Data, identifier: str, reason: str, 
     return intent
 
 
-def finish(ports: Ports, intent: Intent, *, alarm: str, granted: bool, although_taken: bool = False) -> None:
+def finish(ports: Ports, intent: Intent, *, alarm: str, granted: bool, overrules: Collection[str] = ()) -> None:
     """From a writable server to an active node: lineage row, second look, address, announcement, application."""
     _record(ports, intent)
-    refusal = _second_look(ports, intent.id, granted=granted, although_taken=although_taken)
+    refusal = _second_look(ports, intent.id, granted=granted, overrules=overrules)
     if refusal is None and ports.postgres.in_recovery():
         refusal = NotNow("PostgreSQL was restarted as a standby meanwhile")
     if refusal is not None:
@@ -297,7 +300,7 @@ def _record(ports: Ports, intent: Intent) -> None:
         ports.postgres.record_promotion(promotion, node=ports.config.node.number)
 
 
-def _second_look(ports: Ports, identifier: str, *, granted: bool, although_taken: bool = False) -> NotNow | None:
+def _second_look(ports: Ports, identifier: str, *, granted: bool, overrules: Collection[str] = ()) -> NotNow | None:
     """Why the address may not be added now; None when it may.
 
     The peer is asked first and the wire is probed last, so that nothing but the address itself comes after the probe.
@@ -320,7 +323,7 @@ def _second_look(ports: Ports, identifier: str, *, granted: bool, although_taken
         yields = granted and not peer.claiming if peer is not None else ports.config.node.number == 1
         if result is Verdict.CONTENDED and yields:
             result = Verdict.FREE
-        if result is Verdict.TAKEN and although_taken:
+        if result is Verdict.TAKEN and overrules and set(found.replies) <= set(overrules):
             result = Verdict.FREE
         if result is not Verdict.FREE:
             by = ", ".join(found.replies) or found.error or "no more is known"

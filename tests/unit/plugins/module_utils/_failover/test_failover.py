@@ -208,6 +208,14 @@ def test_a_host_that_comes_after_the_fence_has_not_been_overruled(site: Simulate
     assert not two.has_address and two.role is not Role.ACTIVE
 
 
+def test_whoever_joins_a_holder_that_was_overruled_has_not_been(site: SimulatedSite) -> None:
+    _one, two = half_dead(site)
+    two.at_step["postgres.promote"] = lambda: setattr(site, "strangers", ("02:00:00:00:00:99",))
+    with pytest.raises(FailoverError, match="02:00:00:00:00:99"):
+        activate(two, ports=with_fence(two, lambda argv: Result(0, "", "")))
+    assert not two.has_address and two.role is not Role.ACTIVE
+
+
 @pytest.mark.parametrize("hangs", [False, True], ids=["fails", "hangs"])
 def test_a_fence_hook_that_fails_leaves_everything(site: SimulatedSite, hangs: bool) -> None:
     _one, two = half_dead(site)
