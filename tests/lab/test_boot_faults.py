@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import json
+import pathlib
 import threading
 import time
 import typing as t
@@ -60,13 +61,18 @@ TO_ACTIVE = (
 CHECKS = BOOT + 10 * len(TO_ACTIVE)
 PKI = "/etc/duplex/pki"
 ENDED = datetime.datetime(2020, 1, 1, tzinfo=datetime.timezone.utc)
-# The programs of Duplex, of PostgreSQL and of the application, and what gives them another time of day.
-PROGRAMS = ("duplex.service", "duplex-.service", "postgresql@.service", "prosody.service")
-YEARS_AGO = """
-[Service]
-Environment=LD_PRELOAD=/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1 FAKETIME=-20y
-Environment=FAKETIME_DONT_FAKE_MONOTONIC=1 NO_FAKE_STAT=1
-"""
+# What gives programs another time of day: by their units Duplex and the application, PostgreSQL in its own way.
+YEARS_AGO = {
+    "LD_PRELOAD": "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1",
+    "FAKETIME": "-20y",
+    "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+    "NO_FAKE_STAT": "1",
+}
+DROP_INS = [f"/etc/systemd/system/{unit}.service.d" for unit in ("duplex", "duplex-", "prosody")]
+ENVIRONMENT = "/etc/postgresql/15/main/environment"
+# Under libfaketime 0.9.10 Python's time.sleep is EINVAL: clock_nanosleep to a time of a clock that is not faked.
+SLEEP = "/usr/local/lib/python3.11/dist-packages/clock.pth"
+SLEEPS = "import select, time; time.sleep = lambda seconds, wait=select.select: wait([], [], [], seconds) and None\n"
 
 
 @contextlib.contextmanager
@@ -244,13 +250,19 @@ def names_its_certificates(node: str) -> bool:
 def years_ago(site: Site, account: dict[str, t.Any]) -> Iterator[str]:
     """Give the standby, which lives 20 years ago as soon as it boots."""
     standby = site.standby()
-    drop_ins = [f"/etc/systemd/system/{unit}.d" for unit in PROGRAMS]
-    on(standby, "mkdir", "-p", *drop_ins)
-    for drop_in in drop_ins:
-        on(standby, "tee", f"{drop_in}/clock.conf", stdin=YEARS_AGO)
+    on(standby, "mkdir", "-p", *DROP_INS)
+    assignments = "".join(f"Environment={name}={value}\n" for name, value in YEARS_AGO.items())
+    for drop_in in DROP_INS:
+        on(standby, "tee", f"{drop_in}/clock.conf", stdin=f"[Service]\n{assignments}")
+    before = on(standby, "cat", ENVIRONMENT).stdout
+    assignments = "".join(f"{name} = '{value}'\n" for name, value in YEARS_AGO.items())
+    on(standby, "tee", ENVIRONMENT, stdin=before + assignments)
+    on(standby, "mkdir", "-p", str(pathlib.PurePath(SLEEP).parent))
+    on(standby, "tee", SLEEP, stdin=SLEEPS)
     yield standby
     lab("power-on", *NODES)
-    on(standby, "rm", *(f"{drop_in}/clock.conf" for drop_in in drop_ins))
+    on(standby, "rm", SLEEP, *(f"{drop_in}/clock.conf" for drop_in in DROP_INS))
+    on(standby, "tee", ENVIRONMENT, stdin=before)
     lab("reboot", standby)
     site.settle(within=BOOT)
 
