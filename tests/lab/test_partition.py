@@ -162,6 +162,7 @@ def test_an_active_node_whose_cable_was_out_gives_way(site: Site, rows: dict[str
     wait_until("all rows on the standby", lambda: site.has_all(old, meanwhile))
 
 
+@pytest.mark.campaign
 def test_an_active_node_that_the_switch_cut_off_gives_way(site: Site, rows: dict[str, t.Any]) -> None:
     old, new = site.active(), site.standby()
     # Its link is up, and nothing comes through: it keeps the address, and nobody sees that.
