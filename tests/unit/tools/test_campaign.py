@@ -168,3 +168,16 @@ def test_of_a_test_that_ran_as_a_whole_no_older_result_is_kept(
 def test_a_number_that_no_fault_has_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert run.main(["1", "77"]) == 2
     assert "there is no fault 77" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("ended", "status"), [(0, 0), (1, 1), (-15, 1)], ids=["passed", "failed", "ended by a signal"])
+def test_a_campaign_has_passed_when_every_run_of_pytest_has(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path, ended: int, status: int
+) -> None:
+    monkeypatch.setattr(run, "RESULTS", tmp_path / "results.json")
+    monkeypatch.setattr(run, "PAGE", tmp_path / "page.md")
+    run.PAGE.write_text(f"{page.BEGIN}\n{page.END}\n", encoding="utf-8")
+    monkeypatch.setattr(
+        run, "run_tests", lambda tests, options: (ended if any("tests/lab" in test for test in tests) else 0, [])
+    )
+    assert run.main(["1"]) == status
