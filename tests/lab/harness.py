@@ -42,6 +42,7 @@ BOOT = 240
 # How long a node that boots alone with data that may be behind waits for its peer (molecule/shared/settings.yml).
 GRACE = 10
 CONFIGURATION = "/etc/duplex/site.json"
+PKI = "/etc/duplex/pki"
 
 # What a run that touches nothing leaves as it was. A lock that was taken is no change.
 # But for the files in which the resident service notes when it heard the peer last, and of which alarms it has told.

@@ -19,7 +19,22 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 
 from . import faults, harness
-from .harness import BOOT, CHECKOUT, CLIENT, NODES, alarms, authority, lab, on, policy, psql, role, wait_until, writable
+from .harness import (
+    BOOT,
+    CHECKOUT,
+    CLIENT,
+    NODES,
+    PKI,
+    alarms,
+    authority,
+    lab,
+    on,
+    policy,
+    psql,
+    role,
+    wait_until,
+    writable,
+)
 from .playbook import Playbook
 
 if t.TYPE_CHECKING:
@@ -59,7 +74,6 @@ TO_ACTIVE = (
 )
 # A check that was killed begins again after 5 s.
 CHECKS = BOOT + 10 * len(TO_ACTIVE)
-PKI = "/etc/duplex/pki"
 ENDED = datetime.datetime(2020, 1, 1, tzinfo=datetime.timezone.utc)
 # What gives programs another time of day: by their units Duplex and the application, PostgreSQL in its own way.
 YEARS_AGO = {

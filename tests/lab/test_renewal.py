@@ -11,7 +11,7 @@ import typing as t
 import pytest
 
 from . import harness
-from .harness import CHECKOUT, NODES, SHARED_ADDRESS, UNIQUE_ADDRESSES, on, psql, wait_until
+from .harness import CHECKOUT, NODES, PKI, SHARED_ADDRESS, UNIQUE_ADDRESSES, on, psql, wait_until
 from .playbook import Playbook
 
 if t.TYPE_CHECKING:
@@ -20,7 +20,6 @@ if t.TYPE_CHECKING:
     from .harness import Site
     from .playbook import Rerun
 
-PKI = "/etc/duplex/pki"
 SHORT = "--extra-vars=__replication_not_after=+20d"
 # Asks the peer's resident service with the certificate of another directory.
 ASK = """

@@ -272,7 +272,7 @@ def _of_the_nodes(pair: Pair) -> t.Iterator[Check]:
     )
     apart = abs(pair.demoting["clock"] - pair.promoting["clock"])
     good = apart <= CLOCK_DIFFERENCE
-    advice = "set both clocks by one time source; nothing of Duplex depends on them, logs and certificates do"
+    advice = "set both clocks by one time source: logs, certificates and the order of diverged histories depend on them"
     yield _check(
         "clocks", pair.promoting, f"{apart:.1f} s apart", f"{CLOCK_DIFFERENCE:g} s at most", good, advice, warn=True
     )

@@ -21,7 +21,7 @@ if t.TYPE_CHECKING:
 
 SCHEMA = 1
 LEVELS = ("ok", "warning", "critical")
-CLOCK_DIFFERENCE = 60.0
+CLOCK_ALARM = 60.0
 """Seconds between the clocks of the nodes that are an alarm: far more than an answer of the peer takes."""
 
 
@@ -256,7 +256,7 @@ def alarms(
         yield Alarm("warning", "version", f"{node} runs Duplex {VERSION}, {other} {peer.version}: run site.yml")
     if peer is not None and peer.clock is not None:
         apart = ports.today().timestamp() - peer.clock
-        if abs(apart) > CLOCK_DIFFERENCE:
+        if abs(apart) > CLOCK_ALARM:
             # Without a number: it changes all the while, and an alarm with another text is told again.
             text = f"the clock of {node} is more than a minute {'ahead of' if apart > 0 else 'behind'} that of {other}"
             yield Alarm("warning", "clock", f"{text}: set both by one time source")
